@@ -1,0 +1,407 @@
+package eio
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seed-0b620db0/patchbay/pkg/eio/eioproto"
+)
+
+// Server is an Engine.IO server: an http.Handler that answers below Options.Path.
+type Server struct {
+	// set at construction
+	opts       Options
+	newHandler func(*Session) Handler
+
+	mu sync.Mutex
+	// guarded by mu
+	sessions map[string]*Session
+	opening  int // handshakes that have a place, but no session yet
+	running  int // goroutines
+	draining bool
+	closed   bool
+
+	idle chan struct{} // closed when the server is draining and nothing is left of all that
+}
+
+// NewServer returns a server that calls accept once for each new session, before anything is read from it. accept may send
+// already. It must return a handler, and may be called from many goroutines at once. opts may be nil; NewServer panics if
+// Transports or Node are not what they may be.
+func NewServer(accept func(*Session) Handler, opts *Options) *Server {
+	return &Server{
+		opts: opts.withDefaults(), newHandler: accept,
+		sessions: make(map[string]*Session), idle: make(chan struct{}),
+	}
+}
+
+// Len returns the number of sessions.
+func (srv *Server) Len() int {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return len(srv.sessions)
+}
+
+// Session returns the session with this id, or nil.
+func (srv *Server) Session(id string) *Session {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return srv.sessions[id]
+}
+
+// start runs f in a goroutine that Close waits for. It refuses once the server is closed.
+func (srv *Server) start(f func()) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.closed {
+		return false
+	}
+	srv.running++
+	go func() { // counted: Close waits for it
+		defer srv.changed(func() { srv.running-- })
+		f()
+	}()
+	return true
+}
+
+// changed applies a change to what Close waits for.
+func (srv *Server) changed(change func()) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	change()
+	if srv.draining && len(srv.sessions)+srv.opening+srv.running == 0 {
+		select {
+		case <-srv.idle:
+		default:
+			close(srv.idle)
+		}
+	}
+}
+
+// Shutdown refuses new sessions with 503 and ends those there are in an orderly way, what is queued first. It returns when
+// all are gone and nothing runs any more, or, after closing the rest, when ctx is done.
+func (srv *Server) Shutdown(ctx context.Context) error {
+	srv.changed(func() { srv.draining = true })
+	for _, s := range srv.snapshot() {
+		s.shut(ReasonShutdown)
+	}
+	var err error
+	select {
+	case <-srv.idle:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	return errors.Join(err, srv.Close())
+}
+
+// Close ends all sessions at once and returns when nothing of the server runs any more. It waits for Handler calls.
+func (srv *Server) Close() error {
+	srv.changed(func() { srv.draining, srv.closed = true, true })
+	for _, s := range srv.snapshot() {
+		s.end(ReasonShutdown, nil, farewellAbort)
+	}
+	<-srv.idle
+	return nil
+}
+
+func (srv *Server) snapshot() []*Session {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	all := make([]*Session, 0, len(srv.sessions))
+	for _, s := range srv.sessions {
+		all = append(all, s)
+	}
+	return all
+}
+
+func (srv *Server) remove(s *Session) {
+	srv.changed(func() {
+		if srv.sessions[s.id] == s {
+			delete(srv.sessions, s.id)
+		}
+	})
+}
+
+// closeTimeout is how long a session may take to close. A polling client between two polls is back within moments; a
+// server that shuts down does not wait for one that has left.
+func (srv *Server) closeTimeout() time.Duration {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.draining {
+		return 2 * time.Second
+	}
+	return closeTimeout
+}
+
+// ServeHTTP implements http.Handler.
+func (srv *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !srv.matches(r.URL.Path) {
+		http.NotFound(w, r)
+		return
+	}
+	query := lastValues(r.URL.RawQuery)
+	s, refused := srv.verify(r, query)
+	switch {
+	case refused != nil:
+		srv.refuse(w, r, refused)
+	case s == nil:
+		srv.handshake(w, r, query)
+	case isUpgrade(r):
+		s.serveUpgrade(w, r)
+	default:
+		s.servePolling(w, r)
+	}
+}
+
+func (srv *Server) matches(path string) bool {
+	if srv.opts.NoTrailingSlash {
+		return path == srv.opts.Path || strings.HasPrefix(path, srv.opts.Path+"/")
+	}
+	return strings.HasPrefix(path, srv.opts.Path)
+}
+
+// lastValues parses a query string; of a repeated key the last value counts, as in the official server.
+func lastValues(raw string) url.Values {
+	q, _ := url.ParseQuery(raw) // what can be read of it
+	for k, v := range q {
+		q[k] = v[len(v)-1:]
+	}
+	return q
+}
+
+func isUpgrade(r *http.Request) bool {
+	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+// verify checks a request in the order of the official server. It returns the request's session, or nil for a handshake.
+func (srv *Server) verify(r *http.Request, query url.Values) (*Session, *ConnectionError) {
+	transport := Transport(query.Get("transport"))
+	if !slices.Contains(srv.opts.Transports, transport) {
+		return nil, refusal(CodeTransportUnknown, "", nil)
+	}
+	if !validHeaderValue(r.Header.Get("Origin")) {
+		return nil, refusal(CodeBadRequest, "INVALID_ORIGIN", nil)
+	}
+	if sid := query.Get("sid"); sid != "" {
+		s := srv.Session(sid)
+		if s == nil {
+			return nil, refusal(CodeSessionUnknown, "", nil)
+		}
+		if !isUpgrade(r) && s.Transport() != transport || isUpgrade(r) && transport != WebSocket {
+			return nil, refusal(CodeBadRequest, "TRANSPORT_MISMATCH", nil)
+		}
+		if query.Get("EIO") != "4" {
+			return nil, refusal(CodeBadRequest, "PROTOCOL_MISMATCH", nil)
+		}
+		return s, nil
+	}
+	if r.Method != http.MethodGet {
+		return nil, refusal(CodeBadHandshakeMethod, "", nil)
+	}
+	if (transport == WebSocket) != isUpgrade(r) {
+		return nil, refusal(CodeBadRequest, "TRANSPORT_HANDSHAKE_ERROR", nil)
+	}
+	if allow := srv.opts.AllowRequest; allow != nil {
+		if err := allow(r); err != nil {
+			e := refusal(CodeForbidden, "", err)
+			e.Message = err.Error()
+			return nil, e
+		}
+	}
+	if query.Get("EIO") != "4" { // revision 3 would find its place here
+		return nil, refusal(CodeUnsupportedProtocol, "", nil)
+	}
+	return nil, nil
+}
+
+func validHeaderValue(v string) bool {
+	return !strings.ContainsFunc(v, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f })
+}
+
+// refuse answers a request with an error of the protocol: JSON, or text for a WebSocket.
+func (srv *Server) refuse(w http.ResponseWriter, r *http.Request, e *ConnectionError) {
+	srv.refused(r, e)
+	h := w.Header()
+	if e.Status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "1")
+	}
+	if isUpgrade(r) {
+		h.Set("Connection", "close")
+		h.Set("Content-Type", "text/html")
+		h.Set("Content-Length", strconv.Itoa(len(e.message())))
+		w.WriteHeader(max(e.Status, http.StatusBadRequest))
+		_, _ = w.Write([]byte(e.message())) // the client may have gone
+		return
+	}
+	body, err := json.Marshal(struct {
+		Code    Code   `json:"code"`
+		Message string `json:"message"`
+	}{e.Code, e.message()})
+	if err != nil {
+		panic("eio: " + err.Error()) // a number and a string
+	}
+	h.Set("Content-Type", "application/json")
+	w.WriteHeader(e.Status)
+	_, _ = w.Write(body)
+}
+
+func (srv *Server) refused(r *http.Request, e *ConnectionError) {
+	srv.opts.Logger.Debug("connection_refused", "code", int(e.Code), "reason", e.Error(), "remote_addr", r.RemoteAddr)
+	if f := srv.opts.Hooks.Refused; f != nil {
+		f(r, e)
+	}
+}
+
+// handshake opens a session.
+func (srv *Server) handshake(w http.ResponseWriter, r *http.Request, query url.Values) {
+	if e := srv.reserve(); e != nil {
+		srv.refuse(w, r, e)
+		return
+	}
+	id, err := srv.generateID(r)
+	if err != nil {
+		srv.release()
+		srv.refuse(w, r, refusal(CodeBadRequest, "ID_GENERATION_ERROR", err))
+		return
+	}
+	h := w.Header()
+	if c := srv.opts.Cookie; c != nil {
+		c := *c
+		c.Value = id
+		http.SetCookie(w, &c)
+	}
+	if f := srv.opts.InitialHeaders; f != nil {
+		f(h, r)
+	}
+
+	s := &Session{srv: srv, id: id, req: newRequest(r, srv.sessionContext(r))}
+	if !isUpgrade(r) {
+		s.jsonp = jsonpIndex(query)
+		open := srv.openMessage(id, Polling)
+		srv.open(s)
+		if _, err := s.respond(w, r, []queued{{m: open}}); err != nil {
+			s.end(ReasonTransportError, err, farewellAbort)
+		}
+		return
+	}
+	if f := srv.opts.Headers; f != nil {
+		f(h, r)
+	}
+	c, err := srv.upgrade(w, r)
+	if err != nil {
+		srv.release()
+		srv.refused(r, refusal(CodeBadRequest, "TRANSPORT_HANDSHAKE_ERROR", err))
+		return
+	}
+	s.mu.Lock()
+	s.stream = c
+	open := srv.openMessage(id, WebSocket)
+	s.pushLocked(queued{m: open})
+	s.mu.Unlock()
+	s.queuedHook(open.size)
+	srv.open(s)
+	if !srv.start(func() { s.serveStream(c) }) {
+		c.abort()
+	}
+}
+
+// reserve takes a place for a new session.
+func (srv *Server) reserve() *ConnectionError {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.draining {
+		return unavailable("Server shutting down")
+	}
+	if len(srv.sessions)+srv.opening >= srv.opts.MaxSessions {
+		return unavailable("Too many sessions")
+	}
+	srv.opening++
+	return nil
+}
+
+func (srv *Server) release() { srv.changed(func() { srv.opening-- }) }
+
+// open starts the life of s: from here on it has a handler, a heartbeat and an entry in the map.
+func (srv *Server) open(s *Session) {
+	s.mu.Lock()
+	s.timer = time.AfterFunc(srv.opts.PingInterval, s.tick)
+	s.deadline = time.Now().Add(srv.opts.PingInterval)
+	s.mu.Unlock()
+	if f := srv.opts.Hooks.Opened; f != nil {
+		f(s)
+	}
+	s.setHandler(srv.newHandler(s))
+	late := false
+	srv.changed(func() {
+		srv.opening--
+		srv.sessions[s.id] = s
+		late = srv.draining
+	})
+	if m := srv.opts.InitialPacket; m != nil {
+		_ = s.Send(m) // it can only fail if the session is closed already
+	}
+	s.mu.Lock()
+	over := s.state == stateClosed // within accept
+	s.mu.Unlock()
+	if over {
+		srv.remove(s)
+	} else if late {
+		s.shut(ReasonShutdown)
+	}
+}
+
+func (srv *Server) generateID(r *http.Request) (id string, err error) {
+	if f := srv.opts.GenerateID; f != nil {
+		id, err = f(r)
+	} else {
+		var b [15]byte
+		_, _ = rand.Read(b[:]) // never fails
+		id = base64.RawURLEncoding.EncodeToString(b[:])
+		if srv.opts.Node != "" {
+			id += "." + srv.opts.Node
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	if id == "" || srv.Session(id) != nil {
+		return "", fmt.Errorf("id %q is empty or in use", id)
+	}
+	return id, nil
+}
+
+func (srv *Server) sessionContext(r *http.Request) context.Context {
+	if f := srv.opts.Context; f != nil {
+		return f(r)
+	}
+	return context.Background()
+}
+
+// openMessage is the first packet of a session; the official server writes the keys in this order.
+func (srv *Server) openMessage(id string, t Transport) *Message {
+	upgrades := []Transport{}
+	if t == Polling && !srv.opts.DisableUpgrades && slices.Contains(srv.opts.Transports, WebSocket) {
+		upgrades = append(upgrades, WebSocket)
+	}
+	data, err := json.Marshal(struct {
+		SID          string      `json:"sid"`
+		Upgrades     []Transport `json:"upgrades"`
+		PingInterval int64       `json:"pingInterval"`
+		PingTimeout  int64       `json:"pingTimeout"`
+		MaxPayload   int         `json:"maxPayload"`
+	}{id, upgrades, srv.opts.PingInterval.Milliseconds(), srv.opts.PingTimeout.Milliseconds(), srv.opts.MaxHTTPBufferSize})
+	if err != nil {
+		panic("eio: " + err.Error()) // strings and numbers
+	}
+	return newMessage(eioproto.Open, Frame{Data: data})
+}

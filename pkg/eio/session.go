@@ -1,0 +1,441 @@
+package eio
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/seed-0b620db0/patchbay/pkg/eio/eioproto"
+)
+
+// Handler takes what a session receives.
+type Handler interface {
+	// Message is called for each message, one call at a time, in the order of the wire. data belongs to the handler. While
+	// a call blocks, nothing more is read from the client, and the client counts as alive.
+	Message(data []byte, binary bool)
+	// Closed is called once, at the end of the session, possibly while a Message call still runs. err may be nil.
+	Closed(reason CloseReason, err error)
+}
+
+type state uint8
+
+const (
+	stateOpen    state = iota
+	stateClosing       // takes nothing new, sends what is queued
+	stateClosed
+)
+
+// closeTimeout is how long a polling client has to fetch the close packet (closeTimeout of the official server).
+const closeTimeout = 30 * time.Second
+
+// Session is one client's connection, whatever transport it is on. Its methods may be called from any goroutine.
+type Session struct {
+	// set at construction
+	srv   *Server
+	id    string
+	req   *Request
+	jsonp string // the JSONP callback index of the first request, "" for none
+
+	turn sync.Mutex // held while a message is delivered: two transports may receive at once during an upgrade
+
+	mu sync.Mutex
+	// guarded by mu
+	handler    Handler
+	state      state
+	reported   bool        // Handler.Closed has been called, or is about to be
+	endReason  CloseReason // why it is closing or closed
+	endErr     error
+	stream     *wsConn     // the transport, or nil while it is polling
+	probe      *wsConn     // a WebSocket that wants to become the transport
+	poll       *poll       // the GET that waits for packets
+	post       *post       // the POST that is being read
+	queue      []queued    // in the order of sending
+	bytes      int         // queued or being written
+	writing    bool        // the stream's writer runs
+	delivering bool        // Handler.Message runs
+	timer      *time.Timer // heartbeat, or the end of closing
+	deadline   time.Time   // what the timer waits for
+	awaitPong  bool
+	grace      bool // a packet other than the pong may still extend this ping's deadline
+	noop       *time.Timer
+}
+
+type queued struct {
+	m        *Message
+	volatile bool
+}
+
+// ID returns the session id.
+func (s *Session) ID() string { return s.id }
+
+// Request returns what is kept of the first HTTP request.
+func (s *Session) Request() *Request { return s.req }
+
+// Transport returns the transport that the session is on now.
+func (s *Session) Transport() Transport {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.transportLocked()
+}
+
+func (s *Session) transportLocked() Transport {
+	if s.stream != nil {
+		return WebSocket
+	}
+	return Polling
+}
+
+// Send queues m; it never blocks. It returns [ErrClosed] when the session is over, and [ErrSlowConsumer] when m did not fit
+// into the queue, which ends the session.
+func (s *Session) Send(m *Message) error {
+	s.mu.Lock()
+	if s.state != stateOpen {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	fits, freed := s.makeRoomLocked(m)
+	if fits {
+		s.pushLocked(queued{m: m})
+		freed -= m.size
+	}
+	s.mu.Unlock()
+	s.queuedHook(-freed)
+	if !fits {
+		s.fail(ReasonSlowConsumer, ErrSlowConsumer)
+		return ErrSlowConsumer
+	}
+	return nil
+}
+
+// SendVolatile queues m if the client is ready for it at this moment: a poll waits, or all that was sent over the WebSocket
+// has been written. It tells whether it did (socket.io "volatile events").
+func (s *Session) SendVolatile(m *Message) bool {
+	s.mu.Lock()
+	ready := s.state == stateOpen && len(s.queue) == 0 &&
+		(s.stream != nil && !s.writing || s.stream == nil && s.poll != nil)
+	if ready {
+		s.pushLocked(queued{m, true})
+	}
+	s.mu.Unlock()
+	if ready {
+		s.queuedHook(m.size)
+	} else if f := s.srv.opts.Hooks.Dropped; f != nil {
+		f(s)
+	}
+	return ready
+}
+
+// Close ends the session with [ReasonForcedClose] after what is queued has gone out. It does not wait.
+func (s *Session) Close() { s.shut(ReasonForcedClose) }
+
+// makeRoomLocked tells whether m fits into the queue, if need be at the cost of the volatile messages in it, whose bytes
+// it returns.
+func (s *Session) makeRoomLocked(m *Message) (fits bool, freed int) {
+	limit := s.srv.opts.MaxQueueBytes
+	if s.bytes == 0 || s.bytes+m.size <= limit {
+		return true, 0
+	}
+	s.queue = slices.DeleteFunc(s.queue, func(q queued) bool {
+		if q.volatile {
+			freed += q.m.size
+		}
+		return q.volatile
+	})
+	s.bytes -= freed
+	return s.bytes == 0 || s.bytes+m.size <= limit, freed
+}
+
+// pushLocked queues q and sees to it that somebody sends it.
+func (s *Session) pushLocked(q queued) {
+	s.queue = append(s.queue, q)
+	s.bytes += q.m.size
+	s.kickLocked()
+}
+
+func (s *Session) kickLocked() {
+	switch {
+	case s.stream != nil:
+		if !s.writing {
+			s.writing = s.srv.start(s.write)
+		}
+	case s.poll != nil:
+		s.poll.signal()
+	}
+}
+
+// takeLocked empties the queue into the hands of whoever sends it, who then calls sent.
+func (s *Session) takeLocked() []queued {
+	batch := s.queue
+	s.queue = nil
+	return batch
+}
+
+// sent accounts for a batch that is out of our hands.
+func (s *Session) sent(batch []queued) {
+	n := 0
+	for _, q := range batch {
+		n += q.m.size
+	}
+	s.mu.Lock()
+	if s.state == stateClosed { // the rest was accounted for by end
+		n = min(n, s.bytes)
+	}
+	s.bytes -= n
+	s.mu.Unlock()
+	s.queuedHook(-n)
+}
+
+func (s *Session) queuedHook(delta int) {
+	if f := s.srv.opts.Hooks.Queued; f != nil && delta != 0 {
+		f(delta)
+	}
+}
+
+// write is the writer of a stream: it runs while there is something to write.
+func (s *Session) write() {
+	for {
+		s.mu.Lock()
+		stream, batch := s.stream, s.takeLocked()
+		if len(batch) == 0 || s.state == stateClosed {
+			s.writing = false
+			closing, reason := s.state == stateClosing, s.endReason
+			s.mu.Unlock()
+			if closing {
+				s.end(reason, nil, farewellClose)
+			}
+			return
+		}
+		s.mu.Unlock()
+		n, err := stream.write(batch)
+		s.sent(batch)
+		if err != nil {
+			s.fail(ReasonTransportClose, err)
+			continue
+		}
+		s.sentHook(WebSocket, batch, n)
+	}
+}
+
+func (s *Session) sentHook(t Transport, batch []queued, bytes int) {
+	f := s.srv.opts.Hooks.Sent
+	if f == nil {
+		return
+	}
+	messages := 0
+	for _, q := range batch {
+		if q.m.kind == eioproto.Message {
+			messages++
+		}
+	}
+	f(t, messages, bytes)
+}
+
+// receive handles a packet that came in over any transport. It returns false when the session takes no more of them.
+func (s *Session) receive(t Transport, p eioproto.Packet) bool {
+	s.mu.Lock()
+	if s.state != stateOpen {
+		s.mu.Unlock()
+		return false
+	}
+	if p.Type == eioproto.Pong {
+		s.awaitPong = false
+		s.scheduleLocked(s.srv.opts.PingInterval)
+	} else if s.awaitPong && s.grace {
+		// engine.io 6.6.11: the first other packet shows that the client lives and its pong is on the way.
+		s.grace = false
+		s.scheduleLocked(s.srv.opts.PingTimeout)
+	}
+	s.mu.Unlock()
+
+	switch p.Type {
+	case eioproto.Message:
+		if f := s.srv.opts.Hooks.Received; f != nil {
+			f(t, len(p.Data))
+		}
+		s.deliver(p)
+		return true
+	case eioproto.Close:
+		s.end(ReasonTransportClose, nil, farewellNoop)
+		return false
+	case eioproto.Ping:
+		s.fail(ReasonTransportError, errPingDirection)
+		return false
+	default: // open, upgrade and noop have no meaning here and are ignored, as is a pong beyond the above
+		return true
+	}
+}
+
+// deliver calls the handler. A client is not blamed for silence while we keep it from being heard.
+func (s *Session) deliver(p eioproto.Packet) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	h := s.setDelivering(true)
+	defer s.setDelivering(false)
+	defer func() {
+		if v := recover(); v != nil {
+			err := fmt.Errorf("eio: panic in Handler.Message: %v", v)
+			s.srv.opts.Logger.Error("handler_panic", "panic", v, "stack", string(debug.Stack()))
+			s.fail(ReasonTransportError, err)
+		}
+	}()
+	h.Message(p.Data, p.Binary)
+}
+
+func (s *Session) setDelivering(on bool) Handler {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.delivering = on
+	return s.handler
+}
+
+// scheduleLocked sets the one timer of the session.
+func (s *Session) scheduleLocked(d time.Duration) {
+	if s.state == stateClosed {
+		return
+	}
+	s.deadline = time.Now().Add(d)
+	s.timer.Reset(d)
+}
+
+// tick runs when the timer fires: a ping is due, or a pong or the fetch of the close packet is overdue.
+func (s *Session) tick() {
+	s.mu.Lock()
+	if s.state == stateClosed {
+		s.mu.Unlock()
+		return
+	}
+	if left := time.Until(s.deadline); left > 0 { // set anew after it had fired
+		s.timer.Reset(left)
+		s.mu.Unlock()
+		return
+	}
+	switch {
+	case s.state == stateClosing:
+		reason := s.endReason
+		s.mu.Unlock()
+		s.end(reason, errCloseTimeout, farewellAbort)
+	case !s.awaitPong:
+		s.awaitPong, s.grace = true, true
+		s.pushLocked(queued{m: pingMessage})
+		s.scheduleLocked(s.srv.opts.PingTimeout)
+		s.mu.Unlock()
+		s.queuedHook(pingMessage.size)
+	case s.delivering:
+		s.scheduleLocked(s.srv.opts.PingTimeout)
+		s.mu.Unlock()
+	default:
+		s.mu.Unlock()
+		s.end(ReasonPingTimeout, nil, farewellClose)
+	}
+}
+
+// shut begins an orderly end: what is queued goes out, then the transport closes. The end is reported at once, except
+// for a polling client that has no request open: it learns of it with its next one.
+func (s *Session) shut(reason CloseReason) {
+	s.mu.Lock()
+	if s.state != stateOpen {
+		s.mu.Unlock()
+		return
+	}
+	s.state, s.endReason = stateClosing, reason
+	now, report, added := false, true, 0
+	if s.stream != nil {
+		now = !s.writing
+	} else {
+		report, added = s.poll != nil, closeMessage.size
+		s.pushLocked(queued{m: closeMessage})
+	}
+	s.scheduleLocked(s.srv.closeTimeout())
+	s.mu.Unlock()
+	s.queuedHook(added)
+	if report {
+		s.report(reason, nil)
+	}
+	if now {
+		s.end(reason, nil, farewellClose)
+	}
+}
+
+// farewell is how the transport learns of the end of its session.
+type farewell uint8
+
+const (
+	farewellClose farewell = iota // a close packet for a waiting poll, a close frame for a WebSocket
+	farewellNoop                  // the same, but a noop for the poll: the client closed and expects nothing
+	farewellAbort                 // nobody listens
+)
+
+// fail ends the session for a fault; what is queued is lost.
+func (s *Session) fail(reason CloseReason, err error) { s.end(reason, err, farewellClose) }
+
+// end takes the session out of service, once: the transport is told goodbye and let go, the queue dropped.
+func (s *Session) end(reason CloseReason, err error, how farewell) {
+	s.mu.Lock()
+	if s.state == stateClosed {
+		s.mu.Unlock()
+		return
+	}
+	s.state = stateClosed
+	s.timer.Stop()
+	stream, probe, pending, dropped := s.stream, s.probe, s.poll, s.bytes
+	if p := s.post; p != nil && (!p.processing || errors.Is(err, errPostOverlap)) {
+		p.abort() // under the lock, or it could meet the next request of that connection
+	}
+	s.probe, s.poll, s.queue, s.bytes = nil, nil, nil, 0
+	s.stopNoopLocked()
+	s.mu.Unlock()
+
+	s.srv.remove(s)
+	s.queuedHook(-dropped)
+	if pending != nil {
+		last := closeMessage
+		if how == farewellNoop {
+			last = noopMessage
+		}
+		pending.finish(last)
+	}
+	if probe != nil {
+		probe.close(s.srv)
+	}
+	if stream != nil {
+		if how == farewellAbort {
+			stream.abort()
+		} else {
+			stream.close(s.srv)
+		}
+	}
+	s.report(reason, err)
+}
+
+// report calls Handler.Closed, once.
+func (s *Session) report(reason CloseReason, err error) {
+	s.mu.Lock()
+	if s.reported {
+		s.mu.Unlock()
+		return
+	}
+	s.reported = true
+	h := s.handler
+	s.endReason, s.endErr = reason, err
+	s.mu.Unlock()
+	if f := s.srv.opts.Hooks.Closed; f != nil {
+		f(s, reason, err)
+	}
+	if h != nil { // else setHandler does it
+		h.Closed(reason, err)
+	}
+}
+
+// setHandler gives the session its handler, and tells it if the session is over already.
+func (s *Session) setHandler(h Handler) {
+	s.mu.Lock()
+	s.handler = h
+	over, reason, err := s.reported, s.endReason, s.endErr
+	s.mu.Unlock()
+	if over {
+		h.Closed(reason, err)
+	}
+}
