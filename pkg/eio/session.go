@@ -55,6 +55,7 @@ type Session struct {
 	queue      []queued    // in the order of sending
 	bytes      int         // queued or being written
 	writing    bool        // the stream's writer runs
+	slow       bool        // about to be closed for it
 	delivering bool        // Handler.Message runs
 	timer      *time.Timer // heartbeat, or the end of closing
 	deadline   time.Time   // what the timer waits for
@@ -88,7 +89,7 @@ func (s *Session) transportLocked() Transport {
 	return Polling
 }
 
-// Send queues m; it never blocks. It returns [ErrClosed] when the session is over, and [ErrSlowConsumer] when m did not fit
+// Send queues m; it never blocks, and calls nothing but hooks. It returns [ErrClosed] when the session is over, and [ErrSlowConsumer] when m did not fit
 // into the queue, which ends the session.
 func (s *Session) Send(m *Message) error {
 	s.mu.Lock()
@@ -97,14 +98,16 @@ func (s *Session) Send(m *Message) error {
 		return ErrClosed
 	}
 	fits, freed := s.makeRoomLocked(m)
-	if fits {
+	switch {
+	case fits:
 		s.pushLocked(queued{m: m})
 		freed -= m.size
+	case !s.slow: // not from here: the caller may hold locks that Handler.Closed needs
+		s.slow = s.srv.start(func() { s.fail(ReasonSlowConsumer, ErrSlowConsumer) })
 	}
 	s.mu.Unlock()
 	s.queuedHook(-freed)
 	if !fits {
-		s.fail(ReasonSlowConsumer, ErrSlowConsumer)
 		return ErrSlowConsumer
 	}
 	return nil
@@ -135,6 +138,9 @@ func (s *Session) Close() { s.shut(ReasonForcedClose) }
 // it returns.
 func (s *Session) makeRoomLocked(m *Message) (fits bool, freed int) {
 	limit := s.srv.opts.MaxQueueBytes
+	if s.slow {
+		return false, 0
+	}
 	if s.bytes == 0 || s.bytes+m.size <= limit {
 		return true, 0
 	}
