@@ -228,15 +228,15 @@ func (c *conn) admit(ctx context.Context, cancel context.CancelCauseFunc, p *sio
 		return
 	}
 	c.timer.Stop()
+	if f := c.srv.opts.Hooks.Connected; f != nil {
+		f(s)
+	}
 	if r := ns.recoverer; r == nil {
 		s.welcome(nil, nil)
 	} else if !r.Admit(ctx, s, restored, func(missed []*Outgoing) { s.welcome(restored, missed) }) {
 		// So much was sent since the middlewares were asked that not all of it could be kept. The client comes again.
 		c.close(errMissed)
 		return
-	}
-	if f := c.srv.opts.Hooks.Connected; f != nil {
-		f(s)
 	}
 	s.start()
 }
