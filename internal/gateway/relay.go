@@ -1,0 +1,257 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/seed-0b620db0/patchbay/pkg/eio"
+	"github.com/seed-0b620db0/patchbay/pkg/sio"
+	"github.com/seed-0b620db0/patchbay/pkg/sio/sioproto"
+)
+
+// relay lets clients talk to each other without any code behind the gateway: they join, leave and publish to rooms. It is
+// documented in docs/relay.md.
+type relay struct {
+	node     string
+	maxRooms int
+
+	mu      sync.Mutex
+	sockets map[*eio.Session][]*sio.Socket // to tell rooms of an upgraded transport
+}
+
+// member is what others are told of a socket. It is the socket's data.
+type member struct {
+	ID        string        `json:"id"`
+	User      string        `json:"user"`
+	Node      string        `json:"node"`
+	Transport eio.Transport `json:"transport"`
+}
+
+// meta is the last argument of a published event.
+type meta struct {
+	Room string `json:"room"`
+	From string `json:"from"`
+	User string `json:"user"`
+	Node string `json:"node"`
+	Time int64  `json:"time"` // ms since the epoch
+}
+
+// reply is the acknowledgement of all three events.
+type reply struct {
+	OK      bool     `json:"ok"`
+	Error   string   `json:"error,omitempty"`
+	Room    string   `json:"room,omitempty"`
+	Members []member `json:"members,omitempty"`
+	Total   int      `json:"total,omitempty"` // of members, of which no more than maxMembers are listed
+}
+
+type presence struct {
+	Room   string `json:"room"`
+	Action string `json:"action"` // join, leave, or update when the transport has changed
+	Member member `json:"member"`
+}
+
+const (
+	maxMembers    = 100
+	maxRoomName   = 128 // bytes
+	presenceEvent = "presence"
+)
+
+// What a client is told.
+var (
+	errRoom        = errors.New("a room is a string of 1 to 128 bytes")
+	errSocketRoom  = errors.New("this is the form of a socket id")
+	errEvent       = errors.New("publish takes a room, the name of an event, and its arguments")
+	errReserved    = errors.New("this event name is reserved")
+	errForbidden   = errors.New("not allowed by the token")
+	errRooms       = errors.New("too many rooms")
+	errPlaceholder = errors.New("an argument looks like a binary placeholder")
+	errInternal    = errors.New("internal error")
+)
+
+// socketID is the form of a socket's own room: who could join that would read what is meant for the socket alone.
+var socketID = regexp.MustCompile(`^[A-Za-z0-9_-]{20}$`)
+
+func newRelay(c *Config) *relay {
+	return &relay{node: c.Node, maxRooms: c.RelayMaxRooms, sockets: make(map[*eio.Session][]*sio.Socket)}
+}
+
+// serve sets the handlers of a namespace.
+func (rl *relay) serve(h *sio.Handlers) {
+	h.OnConnect(rl.connect)
+	h.OnDisconnecting(rl.disconnecting)
+	h.On("join", answer(rl.join))
+	h.On("leave", answer(rl.leave))
+	h.On("publish", answer(rl.publish))
+}
+
+// answer acknowledges an event with what f returns: what is wrong with a request is the client's business, not ours.
+func answer(f func(context.Context, *sio.Socket, sio.Args) (reply, error)) sio.Handler {
+	return func(ctx context.Context, s *sio.Socket, ev *sio.Event) error {
+		r, err := f(ctx, s, ev.Args())
+		if err != nil {
+			r = reply{Error: err.Error()}
+		}
+		r.OK = err == nil
+		if !ev.NeedsAck() {
+			return nil
+		}
+		return ev.Ack(r)
+	}
+}
+
+func (rl *relay) connect(ctx context.Context, s *sio.Socket) error {
+	id := identityOf(ctx)
+	s.SetData(member{ID: s.ID(), User: id.User, Node: rl.node, Transport: s.Session().Transport()})
+	rl.mu.Lock()
+	rl.sockets[s.Session()] = append(rl.sockets[s.Session()], s)
+	rl.mu.Unlock()
+	if s.Recovered() {
+		for room := range s.Rooms() {
+			if room != s.ID() {
+				rl.tell(ctx, s, room, "join")
+			}
+		}
+	}
+	return nil
+}
+
+func (rl *relay) disconnecting(ctx context.Context, s *sio.Socket, _ sio.Reason) {
+	rl.mu.Lock()
+	rest := without(rl.sockets[s.Session()], s)
+	if len(rest) == 0 {
+		delete(rl.sockets, s.Session())
+	} else {
+		rl.sockets[s.Session()] = rest
+	}
+	rl.mu.Unlock()
+	for room := range s.Rooms() {
+		if room != s.ID() {
+			rl.tell(ctx, s, room, "leave")
+		}
+	}
+}
+
+func without(sockets []*sio.Socket, s *sio.Socket) []*sio.Socket {
+	var out []*sio.Socket
+	for _, o := range sockets {
+		if o != s {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// upgraded tells the rooms of a client's sockets that it has another transport now.
+func (rl *relay) upgraded(session *eio.Session) {
+	rl.mu.Lock()
+	sockets := rl.sockets[session]
+	rl.mu.Unlock()
+	for _, s := range sockets {
+		m := memberOf(s)
+		m.Transport = session.Transport()
+		s.SetData(m)
+		for room := range s.Rooms() {
+			if room != s.ID() {
+				rl.tell(s.Context(), s, room, "update")
+			}
+		}
+	}
+}
+
+func memberOf(s *sio.Socket) member {
+	m, ok := s.Data().(member)
+	if !ok {
+		return member{ID: s.ID()}
+	}
+	return m
+}
+
+// tell lets the others in a room know. That other nodes could not be reached is the adapter's to report.
+func (rl *relay) tell(ctx context.Context, s *sio.Socket, room, action string) {
+	_ = s.To(room).Emit(ctx, presenceEvent, presence{room, action, memberOf(s)})
+}
+
+func roomOf(args sio.Args) (string, error) {
+	var room string
+	if err := args.Decode(&room); err != nil || room == "" || len(room) > maxRoomName {
+		return "", errRoom
+	}
+	return room, nil
+}
+
+func (rl *relay) join(ctx context.Context, s *sio.Socket, args sio.Args) (reply, error) {
+	room, err := roomOf(args)
+	switch {
+	case err != nil:
+		return reply{}, err
+	case socketID.MatchString(room):
+		return reply{}, errSocketRoom
+	case !allowed(identityOf(ctx).may.Join, room):
+		return reply{}, errForbidden
+	}
+	if !s.In(room) {
+		n := 0
+		for range s.Rooms() {
+			n++
+		}
+		if n > rl.maxRooms { // its own room is one of them
+			return reply{}, errRooms
+		}
+		s.Join(room)
+		rl.tell(ctx, s, room, "join")
+	}
+	sockets, err := s.Namespace().In(room).FetchSockets(ctx)
+	if err != nil && len(sockets) == 0 {
+		return reply{}, errInternal
+	}
+	r := reply{Room: room, Total: len(sockets), Members: []member{}}
+	for _, o := range sockets[:min(len(sockets), maxMembers)] {
+		m := member{ID: o.ID}
+		_ = json.Unmarshal(o.Data, &m) // another kind of server may keep other data
+		r.Members = append(r.Members, m)
+	}
+	return r, nil
+}
+
+func (rl *relay) leave(ctx context.Context, s *sio.Socket, args sio.Args) (reply, error) {
+	room, err := roomOf(args)
+	if err != nil {
+		return reply{}, err
+	}
+	if room != s.ID() && s.In(room) {
+		s.Leave(room)
+		rl.tell(ctx, s, room, "leave")
+	}
+	return reply{Room: room}, nil
+}
+
+func (rl *relay) publish(ctx context.Context, s *sio.Socket, args sio.Args) (reply, error) {
+	room, err := roomOf(args)
+	if err != nil {
+		return reply{}, err
+	}
+	var event string
+	switch err := args.Decode(nil, &event); {
+	case err != nil || args.Len() < 2:
+		return reply{}, errEvent
+	case sioproto.IsReserved(event) || event == presenceEvent:
+		return reply{}, errReserved
+	case !allowed(identityOf(ctx).may.Publish, room):
+		return reply{}, errForbidden
+	}
+	m := memberOf(s)
+	// The arguments go on as they came, without being decoded.
+	values := append(args.Values()[2:], meta{room, s.ID(), m.User, m.Node, time.Now().UnixMilli()})
+	switch err := s.To(room).Emit(ctx, event, values...); {
+	case errors.Is(err, sioproto.ErrPlaceholder):
+		return reply{}, errPlaceholder
+	case errors.Is(err, sioproto.ErrIllegalAttachments):
+		return reply{}, errEvent
+	}
+	return reply{Room: room}, nil
+}

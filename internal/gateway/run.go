@@ -1,0 +1,162 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/seed-0b620db0/patchbay/pkg/eio"
+	"github.com/seed-0b620db0/patchbay/pkg/sio"
+)
+
+// NewLogger returns the logger that the configuration asks for.
+func NewLogger(w io.Writer, c *Config) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "text" {
+		return slog.New(slog.NewTextHandler(w, opts))
+	}
+	return slog.New(slog.NewJSONHandler(w, opts))
+}
+
+// Gateway is a node.
+type Gateway struct {
+	// set at construction
+	cfg           *Config
+	log           *slog.Logger
+	io            *sio.Server
+	health        *health
+	public, admin *http.Server
+
+	// set by Listen
+	publicListener, adminListener net.Listener
+}
+
+const notStarted, draining = "starting", "shutting down"
+
+// New returns a node that listens nowhere yet.
+func New(c *Config, log *slog.Logger) (*Gateway, error) {
+	auth, err := newAuthenticator(c, log)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{cfg: c, log: log, health: newHealth(notStarted)}
+	opts := c.options()
+	opts.Logger = log
+	var rl *relay
+	if c.Relay {
+		rl = newRelay(c)
+		opts.Engine.Hooks.Upgraded = func(s *eio.Session, _ time.Duration) { rl.upgraded(s) }
+		if auth.parser == nil {
+			log.Warn("relay_without_tokens", "hint", "anybody may join and publish to any room; set GATEWAY_JWT_SECRET or GATEWAY_JWT_PUBLIC_KEY_FILE")
+		}
+	}
+	m := newMetrics(c.Node)
+	m.count(opts)
+	g.io = sio.NewServer(opts)
+
+	serve := func(h *sio.Handlers) {
+		h.Use(auth.middleware)
+		h.OnConnect(func(ctx context.Context, s *sio.Socket) error {
+			identityOf(ctx).expire(ctx, s)
+			return nil
+		})
+		if rl != nil {
+			rl.serve(h)
+		}
+	}
+	root := false
+	for _, name := range c.Namespaces {
+		root = root || name == "/"
+		serve(g.io.Of(name).Handlers)
+	}
+	if !root { // the server always has it
+		g.io.Use(func(context.Context, *sio.Socket) (context.Context, error) {
+			return nil, &sio.ConnectError{Message: "Invalid namespace"}
+		})
+	}
+	if c.NamespacePattern != nil {
+		serve(g.io.OfRegexp(c.NamespacePattern).Handlers)
+	}
+
+	handler, err := publicHandler(c, g.io, log)
+	if err != nil {
+		return nil, err
+	}
+	g.public = g.server(handler)
+	g.admin = g.server(adminHandler(c, m, g.health))
+	return g, nil
+}
+
+func (g *Gateway) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: g.cfg.ReadHeaderTimeout, IdleTimeout: g.cfg.IdleTimeout, MaxHeaderBytes: g.cfg.MaxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // what clients do wrong
+	}
+}
+
+// Listen takes the two addresses.
+func (g *Gateway) Listen(ctx context.Context) error {
+	var lc net.ListenConfig
+	var err error
+	if g.publicListener, err = lc.Listen(ctx, "tcp", g.cfg.Addr); err != nil {
+		return fmt.Errorf("%sADDR: %w", prefix, err)
+	}
+	if g.adminListener, err = lc.Listen(ctx, "tcp", g.cfg.AdminAddr); err != nil {
+		return errors.Join(fmt.Errorf("%sADMIN_ADDR: %w", prefix, err), g.publicListener.Close())
+	}
+	return nil
+}
+
+// Addr and AdminAddr return the addresses that Listen took.
+func (g *Gateway) Addr() net.Addr { return g.publicListener.Addr() }
+
+// AdminAddr returns the internal address that Listen took.
+func (g *Gateway) AdminAddr() net.Addr { return g.adminListener.Addr() }
+
+// Serve runs the node until ctx is done, then ends it in an orderly way, within GATEWAY_SHUTDOWN_DELAY and
+// GATEWAY_SHUTDOWN_TIMEOUT. Connections are closed so that clients come back, to another node.
+func (g *Gateway) Serve(ctx context.Context) error {
+	failed := make(chan error, 2)
+	var servers sync.WaitGroup
+	for server, listener := range map[*http.Server]net.Listener{g.public: g.publicListener, g.admin: g.adminListener} {
+		servers.Go(func() { failed <- server.Serve(listener) })
+	}
+	g.health.set(notStarted, false)
+	g.log.Info("listening", "addr", g.Addr().String(), "admin_addr", g.AdminAddr().String(), "node", g.cfg.Node, "version", version())
+
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+	}
+	g.health.set(draining, true)
+	g.log.Info("shutting_down", "sessions", g.io.Engine().Len(), "delay", g.cfg.ShutdownDelay.String())
+	if err == nil {
+		time.Sleep(g.cfg.ShutdownDelay)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.ShutdownTimeout)
+	defer cancel()
+	err = errors.Join(err, g.io.Shutdown(ctx), g.public.Shutdown(ctx), g.admin.Shutdown(ctx))
+	err = errors.Join(err, g.public.Close(), g.admin.Close())
+	servers.Wait()
+	g.log.Info("stopped")
+	return err
+}
+
+// Run is Listen and Serve.
+func Run(ctx context.Context, c *Config, log *slog.Logger) error {
+	g, err := New(c, log)
+	if err != nil {
+		return err
+	}
+	if err := g.Listen(ctx); err != nil {
+		return err
+	}
+	return g.Serve(ctx)
+}
