@@ -28,11 +28,11 @@ type metrics struct {
 	queueBytes                                 prometheus.Gauge
 	dropped, slow                              prometheus.Counter
 
-	sockets                                                *prometheus.GaugeVec
+	sockets                                                  *prometheus.GaugeVec
 	refusedConnects, disconnects, eventsIn, emits, eventsOut *prometheus.CounterVec
-	acks, recoveries                                       *prometheus.CounterVec
-	handlerErrors, protocolErrors                          prometheus.Counter
-	namespaces                                             prometheus.Gauge
+	acks, recoveries                                         *prometheus.CounterVec
+	handlerErrors, protocolErrors                            prometheus.Counter
+	namespaces                                               prometheus.Gauge
 
 	mu     sync.Mutex
 	labels map[string]struct{} // namespaces with a label of their own
