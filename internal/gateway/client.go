@@ -94,6 +94,10 @@ func playgroundHandler() (http.Handler, error) {
 	}
 	server := http.FileServerFS(files)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		}
 		h := w.Header()
 		// The page may connect to any server; everything else comes from here.
 		h.Set("Content-Security-Policy", "default-src 'self'; connect-src *; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")

@@ -39,7 +39,7 @@ func publicHandler(c *Config, io http.Handler, log *slog.Logger) (http.Handler, 
 		if err != nil {
 			return nil, err
 		}
-		mux.Handle("GET /", page)
+		mux.Handle("/", page)
 	}
 	if len(c.CORSOrigins) == 0 {
 		return mux, nil

@@ -328,14 +328,15 @@ function presence({ room: name, action, member: announced }) {
   const member = memberOf(announced);
   if (!room || member.id === connection?.id) return;
   const known = room.members.has(member.id);
-  if (action === 'join') room.members.set(member.id, member);
+  const here = action !== 'leave'; // join, or update when the transport has changed
+  if (here) room.members.set(member.id, member);
   else room.members.delete(member.id);
   if (action === 'join') {
     clearTimeout(refresh);
     refresh = setTimeout(ping, upgradeTakes);
   }
-  if (known !== (action === 'join')) {
-    const text = `${member.user} ${action === 'join' ? 'joined' : 'left'}`;
+  if (known !== here) {
+    const text = `${member.user} ${here ? 'joined' : 'left'}`;
     note('info', `${text} ${name}`);
     addEntry(room, h('p', { className: 'system' }, h('span', {}, text), nodeBadge(member.node), transportBadge(member.transport), clock()));
   }
