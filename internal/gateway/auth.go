@@ -66,7 +66,7 @@ func newAuthenticator(c *Config, log *slog.Logger) (*authenticator, error) {
 	default:
 		return a, nil
 	}
-	options := []jwt.ParserOption{jwt.WithValidMethods(methods), jwt.WithLeeway(5 * time.Second)}
+	options := []jwt.ParserOption{jwt.WithValidMethods(methods), jwt.WithLeeway(leeway)}
 	if c.JWTIssuer != "" {
 		options = append(options, jwt.WithIssuer(c.JWTIssuer))
 	}
@@ -101,6 +101,8 @@ func identityOf(ctx context.Context) *identity {
 	return id
 }
 
+const leeway = 5 * time.Second // between the clocks of who signs tokens and ours
+
 const maxUser = 128 // bytes of a name that a client gives itself
 
 // middleware admits a client and remembers who it is.
@@ -114,7 +116,8 @@ func (a *authenticator) middleware(ctx context.Context, s *sio.Socket) (context.
 	}
 	if a.parser == nil {
 		everything := []string{"*"}
-		id := &identity{User: auth.User[:min(len(auth.User), maxUser)], may: permissions{everything, everything}}
+		user := strings.ToValidUTF8(auth.User[:min(len(auth.User), maxUser)], "") // not to end within a character
+		id := &identity{User: user, may: permissions{everything, everything}}
 		return context.WithValue(ctx, identityKey{}, id), nil
 	}
 	var c claims
@@ -141,6 +144,6 @@ func (id *identity) expire(ctx context.Context, s *sio.Socket) {
 	if id.Expires.IsZero() {
 		return
 	}
-	timer := time.AfterFunc(time.Until(id.Expires), func() { s.Disconnect(false) })
+	timer := time.AfterFunc(time.Until(id.Expires)+leeway, func() { s.Disconnect(false) })
 	context.AfterFunc(ctx, func() { timer.Stop() })
 }

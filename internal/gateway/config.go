@@ -148,6 +148,8 @@ func nodeFromHost() string {
 	return cmp.Or(tag[:min(len(tag), 63)], "gateway")
 }
 
+var pathPattern = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?$`)
+
 var nodeTag = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
 // check finds what no type can say.
@@ -160,12 +162,13 @@ func (c *Config) check() error {
 	}
 	require(nodeTag.MatchString(c.Node), "NODE", "%q does not match %s", c.Node, nodeTag)
 	require(c.LogFormat == "json" || c.LogFormat == "text", "LOG_FORMAT", "%q is neither json nor text", c.LogFormat)
-	require(strings.HasPrefix(c.Path, "/") && strings.Trim(c.Path, "/") != "", "PATH", "%q must begin with a slash and be more than that", c.Path)
+	require(pathPattern.MatchString(c.Path), "PATH", "%q is not a path of letters, digits and ._~-", c.Path)
 	require(len(c.Transports) > 0, "TRANSPORTS", "none given")
 	for _, t := range c.Transports {
 		require(t == string(eio.Polling) || t == string(eio.WebSocket), "TRANSPORTS", "%q is neither polling nor websocket", t)
 	}
-	for _, ns := range c.Namespaces {
+	for i, ns := range c.Namespaces {
+		require(!slices.Contains(c.Namespaces[:i], ns), "NAMESPACES", "%q is there twice", ns)
 		require(strings.HasPrefix(ns, "/") && !strings.Contains(ns, ","), "NAMESPACES", "%q does not begin with a slash", ns)
 	}
 	require(!c.CORSCredentials || !slices.Contains(c.CORSOrigins, "*"), "CORS_CREDENTIALS", "not with GATEWAY_CORS_ORIGINS=*, name the origins")

@@ -69,7 +69,7 @@ func newMetrics(node string) *metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return f.NewGauge(prometheus.GaugeOpts{Namespace: "patchbay", Name: name, Help: help})
 	}
-	gauges := func(name, help string, label string) *prometheus.GaugeVec {
+	gauges := func(name, help, label string) *prometheus.GaugeVec {
 		return f.NewGaugeVec(prometheus.GaugeOpts{Namespace: "patchbay", Name: name, Help: help}, []string{label})
 	}
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ type relay struct {
 
 	mu      sync.Mutex
 	sockets map[*eio.Session][]*sio.Socket // to tell rooms of an upgraded transport
+	current map[string]*sio.Socket         // by id: two have the same while a session is being recovered
 }
 
 // member is what others are told of a socket. It is the socket's data.
@@ -77,7 +79,7 @@ var (
 var socketID = regexp.MustCompile(`^[A-Za-z0-9_-]{20}$`)
 
 func newRelay(c *Config) *relay {
-	return &relay{node: c.Node, maxRooms: c.RelayMaxRooms, sockets: make(map[*eio.Session][]*sio.Socket)}
+	return &relay{node: c.Node, maxRooms: c.RelayMaxRooms, sockets: make(map[*eio.Session][]*sio.Socket), current: make(map[string]*sio.Socket)}
 }
 
 // serve sets the handlers of a namespace.
@@ -100,21 +102,31 @@ func answer(f func(context.Context, *sio.Socket, sio.Args) (reply, error)) sio.H
 		if !ev.NeedsAck() {
 			return nil
 		}
-		return ev.Ack(r)
+		if err := ev.Ack(r); !errors.Is(err, sio.ErrDisconnected) {
+			return err
+		}
+		return nil // the client did not wait for it
 	}
 }
 
 func (rl *relay) connect(ctx context.Context, s *sio.Socket) error {
 	id := identityOf(ctx)
-	s.SetData(member{ID: s.ID(), User: id.User, Node: rl.node, Transport: s.Session().Transport()})
+	former := memberOf(s)
 	rl.mu.Lock()
+	s.SetData(member{ID: s.ID(), User: id.User, Node: rl.node, Transport: s.Session().Transport()})
 	rl.sockets[s.Session()] = append(rl.sockets[s.Session()], s)
+	rl.current[s.ID()] = s
 	rl.mu.Unlock()
-	if s.Recovered() {
-		for room := range s.Rooms() {
-			if room != s.ID() {
-				rl.tell(ctx, s, room, "join")
-			}
+	if !s.Recovered() {
+		return nil
+	}
+	for room := range s.Rooms() {
+		switch {
+		case room == s.ID():
+		case former.User != id.User || !allowed(id.may.Join, room): // the session may be another's by now
+			s.Leave(room)
+		default:
+			rl.tell(ctx, s, room, "join")
 		}
 	}
 	return nil
@@ -128,12 +140,33 @@ func (rl *relay) disconnecting(ctx context.Context, s *sio.Socket, _ sio.Reason)
 	} else {
 		rl.sockets[s.Session()] = rest
 	}
+	if rl.current[s.ID()] == s {
+		delete(rl.current, s.ID())
+	}
 	rl.mu.Unlock()
 	for room := range s.Rooms() {
-		if room != s.ID() {
+		if room == s.ID() {
+			continue
+		}
+		// A client that has recovered its session is there again, under the same id: who heard of its return must not
+		// hear of its loss afterwards.
+		if rl.successor(s) == nil {
 			rl.tell(ctx, s, room, "leave")
 		}
+		if next := rl.successor(s); next != nil && next.In(room) {
+			rl.tell(ctx, next, room, "join")
+		}
 	}
+}
+
+// successor returns the socket that has taken the place of s, if any.
+func (rl *relay) successor(s *sio.Socket) *sio.Socket {
+	rl.mu.Lock()
+	defer rl.mu.Unlock()
+	if next := rl.current[s.ID()]; next != s {
+		return next
+	}
+	return nil
 }
 
 func without(sockets []*sio.Socket, s *sio.Socket) []*sio.Socket {
@@ -149,12 +182,14 @@ func without(sockets []*sio.Socket, s *sio.Socket) []*sio.Socket {
 // upgraded tells the rooms of a client's sockets that it has another transport now.
 func (rl *relay) upgraded(session *eio.Session) {
 	rl.mu.Lock()
-	sockets := rl.sockets[session]
-	rl.mu.Unlock()
+	sockets := slices.Clone(rl.sockets[session])
 	for _, s := range sockets {
 		m := memberOf(s)
 		m.Transport = session.Transport()
 		s.SetData(m)
+	}
+	rl.mu.Unlock()
+	for _, s := range sockets {
 		for room := range s.Rooms() {
 			if room != s.ID() {
 				rl.tell(s.Context(), s, room, "update")
@@ -203,6 +238,9 @@ func (rl *relay) join(ctx context.Context, s *sio.Socket, args sio.Args) (reply,
 			return reply{}, errRooms
 		}
 		s.Join(room)
+		if !s.In(room) { // the client has gone meanwhile, and will not be seen to leave
+			return reply{}, sio.ErrDisconnected
+		}
 		rl.tell(ctx, s, room, "join")
 	}
 	sockets, err := s.Namespace().In(room).FetchSockets(ctx)
@@ -237,7 +275,7 @@ func (rl *relay) publish(ctx context.Context, s *sio.Socket, args sio.Args) (rep
 	}
 	var event string
 	switch err := args.Decode(nil, &event); {
-	case err != nil || args.Len() < 2:
+	case err != nil || event == "" || args.Len() < 2:
 		return reply{}, errEvent
 	case sioproto.IsReserved(event) || event == presenceEvent:
 		return reply{}, errReserved

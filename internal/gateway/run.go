@@ -151,7 +151,7 @@ func (g *Gateway) Serve(ctx context.Context) error {
 
 // Run is Listen and Serve.
 func Run(ctx context.Context, c *Config, log *slog.Logger) error {
-	g, err := New(c, log)
+	g, err := New(c, log) //nolint:contextcheck // the hooks in it belong to sessions
 	if err != nil {
 		return err
 	}

@@ -115,4 +115,4 @@ var (
 type closedError struct{}
 
 func (closedError) Error() string        { return "eio: session closed" }
-func (closedError) Is(target error) bool { return target == net.ErrClosed } //nolint:errorlint // Is compares identities by contract
+func (closedError) Is(target error) bool { return target == net.ErrClosed }

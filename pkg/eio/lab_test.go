@@ -3,7 +3,6 @@ package eio_test
 import (
 	"context"
 	"encoding/json"
-
 	"fmt"
 	"io"
 	"log/slog"
@@ -421,3 +420,19 @@ func wantNoAnswer(t testing.TB, c net.Conn) {
 func bodyOf(s string) io.Reader { return strings.NewReader(s) }
 
 var errNetClosed = net.ErrClosed
+
+// abortedPoll and abortedPost may be used beside other requests, unlike what waits for the bubble.
+func (p *poller) abortedPoll() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	p.l.do(ctx, "GET", enginePath+"?"+p.query(), nil, nil)
+}
+
+func (p *poller) abortedPost() {
+	c, err := p.l.listener.Dial(context.Background())
+	if err != nil {
+		return // the lab is closing
+	}
+	fmt.Fprintf(c, "POST %s?%s HTTP/1.1\r\nHost: memory\r\nContent-Length: 9\r\n\r\n4a", enginePath, p.query())
+	c.Close()
+}

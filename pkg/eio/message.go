@@ -30,7 +30,12 @@ type Message struct {
 const messageOverhead = 64
 
 // NewMessage returns the message of these frames.
-func NewMessage(frames ...Frame) *Message { return newMessage(eioproto.Message, frames...) }
+func NewMessage(frames ...Frame) *Message {
+	if len(frames) == 0 {
+		panic("eio: a message without frames")
+	}
+	return newMessage(eioproto.Message, frames...)
+}
 
 // WithoutCompression returns m marked so that a polling response which holds nothing else is not compressed.
 func (m *Message) WithoutCompression() *Message {
@@ -38,13 +43,17 @@ func (m *Message) WithoutCompression() *Message {
 }
 
 func newMessage(kind eioproto.Type, frames ...Frame) *Message {
-	m := &Message{kind: kind, size: messageOverhead}
+	m := &Message{kind: kind}
 	if len(frames) == 1 {
 		m.one[0] = frames[0]
 		m.frames = m.one[:]
 	} else {
 		m.frames = frames
 	}
+	if kind != eioproto.Message { // one of a kind at most: not counted, so that a ping takes no room from a message
+		return m
+	}
+	m.size = messageOverhead
 	for _, f := range m.frames {
 		m.size += len(f.Data)
 	}
@@ -108,6 +117,7 @@ func (m *Message) webSocketFrames() []byte {
 const (
 	opText   = 1
 	opBinary = 2
+	opPong   = 10
 )
 
 func appendFrameHeader(dst []byte, op byte, n int) []byte {

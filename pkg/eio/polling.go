@@ -85,7 +85,10 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 	select {
 	case <-p.wake:
 	case <-r.Context().Done():
-		if p.last.Load() == nil {
+		s.mu.Lock()
+		ours := s.poll == p // else the session has let go of it, and may be elsewhere by now
+		s.mu.Unlock()
+		if ours {
 			s.end(ReasonTransportError, errPollAborted, farewellAbort)
 		}
 		return
@@ -148,25 +151,52 @@ func (srv *Server) writePolling(w http.ResponseWriter, r *http.Request, contentT
 	if f := srv.opts.Headers; f != nil {
 		f(h, r)
 	}
-	rc := http.NewResponseController(w)
-	deadline := func(t time.Time) error {
-		if err := rc.SetWriteDeadline(t); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return err
-		}
-		return nil
+	out := &pacedWriter{ResponseWriter: w, rc: http.NewResponseController(w), timeout: srv.opts.WriteTimeout}
+	if err := srv.writeBody(out, r, body, compress); err != nil {
+		return err
+	}
+	if err := out.flush(); err != nil {
+		return err
 	}
 	// A deadline outlives the request on its connection, where the next one may be somebody else's: it is lifted again
 	// when the last byte has been handed over.
-	if err := deadline(time.Now().Add(srv.opts.WriteTimeout)); err != nil {
+	return out.deadline(time.Time{})
+}
+
+// pacedWriter gives the client the time-out for each piece of a response, as [frameConn] does.
+type pacedWriter struct {
+	http.ResponseWriter
+	rc      *http.ResponseController
+	timeout time.Duration
+}
+
+func (w *pacedWriter) Write(p []byte) (n int, err error) {
+	for len(p) > 0 && err == nil {
+		if err = w.deadline(time.Now().Add(w.timeout)); err != nil {
+			return n, err
+		}
+		var m int
+		m, err = w.ResponseWriter.Write(p[:min(len(p), writePiece)])
+		n, p = n+m, p[m:]
+	}
+	return n, err
+}
+
+func (w *pacedWriter) flush() error {
+	if err := w.deadline(time.Now().Add(w.timeout)); err != nil {
 		return err
 	}
-	if err := srv.writeBody(w, r, body, compress); err != nil {
+	if err := w.rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
-	if err := rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	return nil
+}
+
+func (w *pacedWriter) deadline(t time.Time) error {
+	if err := w.rc.SetWriteDeadline(t); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
-	return deadline(time.Time{})
+	return nil
 }
 
 func (srv *Server) writeBody(w http.ResponseWriter, r *http.Request, body []byte, compress bool) error {
@@ -202,11 +232,14 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	}
 	s.post = p
 	s.mu.Unlock()
-	defer func() {
+	release := func() {
 		s.mu.Lock()
-		s.post = nil
+		if s.post == p {
+			s.post = nil
+		}
 		s.mu.Unlock()
-	}()
+	}
+	defer release()
 
 	if r.Header.Get("Content-Type") == "application/octet-stream" { // the binary payload of EIO3
 		s.fail(ReasonTransportError, errContent)
@@ -231,6 +264,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	p.processing = true
 	s.mu.Unlock()
 	s.receivePayload(body)
+	release() // with the answer the client may send the next one, over another connection
 	if p.aborted.Load() {
 		panic(http.ErrAbortHandler)
 	}
@@ -258,13 +292,14 @@ func (s *Session) readBody(w http.ResponseWriter, r *http.Request, p *post) ([]b
 	}
 	body := buf.Bytes()
 	if s.jsonp != "" {
-		return jsonpData(body)
+		return jsonpData(body), nil
 	}
 	return body, nil
 }
 
 // receivePayload handles the packets of a body; what comes before an error counts.
 func (s *Session) receivePayload(body []byte) {
+	defer s.srv.hold()()
 	if !utf8.Valid(body) {
 		s.fail(ReasonParseError, errUTF8)
 		return

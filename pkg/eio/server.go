@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -26,9 +27,10 @@ type Server struct {
 
 	mu sync.Mutex
 	// guarded by mu
-	sessions map[string]*Session
-	opening  int // handshakes that have a place, but no session yet
-	running  int // goroutines
+	sessions map[string]*Session  // nil for an id whose handshake is under way
+	opening  int                  // handshakes that have a place, but no session yet
+	running  int                  // goroutines
+	leaving  map[*wsConn]struct{} // in their close handshake
 	draining bool
 	closed   bool
 
@@ -41,7 +43,7 @@ type Server struct {
 func NewServer(accept func(*Session) Handler, opts *Options) *Server {
 	return &Server{
 		opts: opts.withDefaults(), newHandler: accept,
-		sessions: make(map[string]*Session), idle: make(chan struct{}),
+		sessions: make(map[string]*Session), leaving: make(map[*wsConn]struct{}), idle: make(chan struct{}),
 	}
 }
 
@@ -74,6 +76,12 @@ func (srv *Server) start(f func()) bool {
 	return true
 }
 
+// hold makes Close wait until the function that it returns is called. It is for what runs on goroutines that are not ours.
+func (srv *Server) hold() (release func()) {
+	srv.changed(func() { srv.running++ })
+	return func() { srv.changed(func() { srv.running-- }) }
+}
+
 // changed applies a change to what Close waits for.
 func (srv *Server) changed(change func()) {
 	srv.mu.Lock()
@@ -104,14 +112,28 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	return errors.Join(err, srv.Close())
 }
 
-// Close ends all sessions at once and returns when nothing of the server runs any more. It waits for Handler calls.
+// Close ends all sessions at once and returns when nothing of the server runs any more. It waits for the calls of handlers,
+// and so must not be called in one.
 func (srv *Server) Close() error {
-	srv.changed(func() { srv.draining, srv.closed = true, true })
+	var leaving []*wsConn
+	srv.changed(func() {
+		srv.draining, srv.closed = true, true
+		leaving = slices.Collect(maps.Keys(srv.leaving))
+	})
 	for _, s := range srv.snapshot() {
 		s.end(ReasonShutdown, nil, farewellAbort)
 	}
+	for _, c := range leaving {
+		c.abort()
+	}
 	<-srv.idle
 	return nil
+}
+
+func (srv *Server) isClosed() bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return srv.closed
 }
 
 func (srv *Server) snapshot() []*Session {
@@ -119,7 +141,9 @@ func (srv *Server) snapshot() []*Session {
 	defer srv.mu.Unlock()
 	all := make([]*Session, 0, len(srv.sessions))
 	for _, s := range srv.sessions {
-		all = append(all, s)
+		if s != nil {
+			all = append(all, s)
+		}
 	}
 	return all
 }
@@ -155,7 +179,7 @@ func (srv *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case refused != nil:
 		srv.refuse(w, r, refused)
 	case s == nil:
-		srv.handshake(w, r, query)
+		srv.handshake(w, r, query) //nolint:contextcheck // a session outlives its request
 	case isUpgrade(r):
 		s.serveUpgrade(w, r)
 	default:
@@ -268,12 +292,32 @@ func (srv *Server) handshake(w http.ResponseWriter, r *http.Request, query url.V
 		srv.refuse(w, r, e)
 		return
 	}
-	id, err := srv.generateID(r)
-	if err != nil {
-		srv.release()
-		srv.refuse(w, r, refusal(CodeBadRequest, "ID_GENERATION_ERROR", err))
-		return
+	s, open := srv.newSession(w, r, query)
+	switch {
+	case s == nil: // refused
+	case open != nil:
+		if _, err := s.respond(w, r, []queued{{m: open}}); err != nil {
+			s.end(ReasonTransportError, err, farewellAbort)
+		}
+	case !srv.start(s.write) || !srv.start(func() { s.serveStream(s.stream) }):
+		s.stream.abort()
 	}
+}
+
+// newSession makes the session for which there is a place, or refuses the request. The open packet of a polling session is
+// returned: it is a response of its own.
+func (srv *Server) newSession(w http.ResponseWriter, r *http.Request, query url.Values) (*Session, *Message) {
+	id, err := srv.claimID(r)
+	if err != nil {
+		srv.refuse(w, r, refusal(CodeBadRequest, "ID_GENERATION_ERROR", err))
+		return nil, nil
+	}
+	opened := false
+	defer func() {
+		if !opened { // also when an option's function panics
+			srv.changed(func() { delete(srv.sessions, id) })
+		}
+	}()
 	h := w.Header()
 	if c := srv.opts.Cookie; c != nil {
 		c := *c
@@ -283,36 +327,29 @@ func (srv *Server) handshake(w http.ResponseWriter, r *http.Request, query url.V
 	if f := srv.opts.InitialHeaders; f != nil {
 		f(h, r)
 	}
-
-	s := &Session{srv: srv, id: id, req: newRequest(r, srv.sessionContext(r))}
+	s := &Session{srv: srv, id: id, req: newRequest(r, srv.sessionContext(r)), turn: make(chan struct{}, 1)}
 	if !isUpgrade(r) {
 		s.jsonp = jsonpIndex(query)
-		open := srv.openMessage(id, Polling)
+		opened = true
 		srv.open(s)
-		if _, err := s.respond(w, r, []queued{{m: open}}); err != nil {
-			s.end(ReasonTransportError, err, farewellAbort)
-		}
-		return
+		return s, srv.openMessage(id, Polling)
 	}
 	if f := srv.opts.Headers; f != nil {
 		f(h, r)
 	}
 	c, err := srv.upgrade(w, r)
 	if err != nil {
-		srv.release()
 		srv.refused(r, refusal(CodeBadRequest, "TRANSPORT_HANDSHAKE_ERROR", err))
-		return
+		return nil, nil
 	}
 	s.mu.Lock()
 	s.stream = c
-	open := srv.openMessage(id, WebSocket)
-	s.pushLocked(queued{m: open})
+	s.writing = true // the writer starts when there is all that its errors may end
+	s.pushLocked(queued{m: srv.openMessage(id, WebSocket)})
 	s.mu.Unlock()
-	s.queuedHook(open.size)
+	opened = true
 	srv.open(s)
-	if !srv.start(func() { s.serveStream(c) }) {
-		c.abort()
-	}
+	return s, nil
 }
 
 // reserve takes a place for a new session.
@@ -331,8 +368,34 @@ func (srv *Server) reserve() *ConnectionError {
 
 func (srv *Server) release() { srv.changed(func() { srv.opening-- }) }
 
-// open starts the life of s: from here on it has a handler, a heartbeat and an entry in the map.
+// claimID makes an id and enters it in the map, so that nobody else gets it while the session comes into being.
+func (srv *Server) claimID(r *http.Request) (string, error) {
+	defer srv.release() // from here on the id holds the place
+	id, err := srv.generateID(r)
+	if err != nil {
+		return "", err
+	}
+	used := false
+	srv.changed(func() {
+		if _, used = srv.sessions[id]; !used && id != "" {
+			srv.sessions[id] = nil
+		}
+	})
+	if used || id == "" {
+		return "", fmt.Errorf("id %q is empty or in use", id)
+	}
+	return id, nil
+}
+
+// open starts the life of s: from here on it has a heartbeat, a handler and an entry in the map.
 func (srv *Server) open(s *Session) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.end(ReasonTransportError, fmt.Errorf("eio: panic in accept: %v", v), farewellAbort)
+			srv.changed(func() { delete(srv.sessions, s.id) }) // the claim
+			panic(v)                                           // net/http logs it
+		}
+	}()
 	s.mu.Lock()
 	s.timer = time.AfterFunc(srv.opts.PingInterval, s.tick)
 	s.deadline = time.Now().Add(srv.opts.PingInterval)
@@ -340,16 +403,15 @@ func (srv *Server) open(s *Session) {
 	if f := srv.opts.Hooks.Opened; f != nil {
 		f(s)
 	}
-	s.setHandler(srv.newHandler(s))
-	late := false
-	srv.changed(func() {
-		srv.opening--
-		srv.sessions[s.id] = s
-		late = srv.draining
-	})
 	if m := srv.opts.InitialPacket; m != nil {
 		_ = s.Send(m) // it can only fail if the session is closed already
 	}
+	s.setHandler(srv.newHandler(s))
+	late := false
+	srv.changed(func() {
+		srv.sessions[s.id] = s
+		late = srv.draining
+	})
 	s.mu.Lock()
 	over := s.state == stateClosed // within accept
 	s.mu.Unlock()
@@ -371,13 +433,7 @@ func (srv *Server) generateID(r *http.Request) (id string, err error) {
 			id += "." + srv.opts.Node
 		}
 	}
-	if err != nil {
-		return "", err
-	}
-	if id == "" || srv.Session(id) != nil {
-		return "", fmt.Errorf("id %q is empty or in use", id)
-	}
-	return id, nil
+	return id, err
 }
 
 func (srv *Server) sessionContext(r *http.Request) context.Context {

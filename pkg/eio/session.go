@@ -39,7 +39,7 @@ type Session struct {
 	req   *Request
 	jsonp string // the JSONP callback index of the first request, "" for none
 
-	turn sync.Mutex // held while a message is delivered: two transports may receive at once during an upgrade
+	turn chan struct{} // holds a token while a message is delivered: two transports may receive at once during an upgrade
 
 	mu sync.Mutex
 	// guarded by mu
@@ -97,7 +97,7 @@ func (s *Session) Send(m *Message) error {
 		s.mu.Unlock()
 		return ErrClosed
 	}
-	fits, freed := s.makeRoomLocked(m)
+	fits, freed, dropped := s.makeRoomLocked(m)
 	switch {
 	case fits:
 		s.pushLocked(queued{m: m})
@@ -107,6 +107,11 @@ func (s *Session) Send(m *Message) error {
 	}
 	s.mu.Unlock()
 	s.queuedHook(-freed)
+	if f := s.srv.opts.Hooks.Dropped; f != nil {
+		for range dropped {
+			f(s)
+		}
+	}
 	if !fits {
 		return ErrSlowConsumer
 	}
@@ -135,23 +140,24 @@ func (s *Session) SendVolatile(m *Message) bool {
 func (s *Session) Close() { s.shut(ReasonForcedClose) }
 
 // makeRoomLocked tells whether m fits into the queue, if need be at the cost of the volatile messages in it, whose bytes
-// it returns.
-func (s *Session) makeRoomLocked(m *Message) (fits bool, freed int) {
+// and number it returns.
+func (s *Session) makeRoomLocked(m *Message) (fits bool, freed, dropped int) {
 	limit := s.srv.opts.MaxQueueBytes
 	if s.slow {
-		return false, 0
+		return false, 0, 0
 	}
 	if s.bytes == 0 || s.bytes+m.size <= limit {
-		return true, 0
+		return true, 0, 0
 	}
 	s.queue = slices.DeleteFunc(s.queue, func(q queued) bool {
 		if q.volatile {
 			freed += q.m.size
+			dropped++
 		}
 		return q.volatile
 	})
 	s.bytes -= freed
-	return s.bytes == 0 || s.bytes+m.size <= limit, freed
+	return s.bytes == 0 || s.bytes+m.size <= limit, freed, dropped
 }
 
 // pushLocked queues q and sees to it that somebody sends it.
@@ -276,10 +282,25 @@ func (s *Session) receive(t Transport, p eioproto.Packet) bool {
 
 // deliver calls the handler. A client is not blamed for silence while we keep it from being heard.
 func (s *Session) deliver(p eioproto.Packet) {
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	h := s.setDelivering(true)
-	defer s.setDelivering(false)
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	begun := time.Now()
+	s.mu.Lock()
+	h := s.handler
+	open := s.state == stateOpen // else it closed while this waited for its turn
+	s.delivering = open
+	s.mu.Unlock()
+	if !open {
+		return
+	}
+	defer func() {
+		s.mu.Lock()
+		s.delivering = false
+		if s.awaitPong { // it could not be heard
+			s.scheduleLocked(time.Until(s.deadline) + time.Since(begun))
+		}
+		s.mu.Unlock()
+	}()
 	defer func() {
 		if v := recover(); v != nil {
 			err := fmt.Errorf("eio: panic in Handler.Message: %v", v)
@@ -288,13 +309,6 @@ func (s *Session) deliver(p eioproto.Packet) {
 		}
 	}()
 	h.Message(p.Data, p.Binary)
-}
-
-func (s *Session) setDelivering(on bool) Handler {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.delivering = on
-	return s.handler
 }
 
 // scheduleLocked sets the one timer of the session.
@@ -341,8 +355,12 @@ func (s *Session) tick() {
 // shut begins an orderly end: what is queued goes out, then the transport closes. The end is reported at once, except
 // for a polling client that has no request open: it learns of it with its next one.
 func (s *Session) shut(reason CloseReason) {
+	defer s.srv.hold()()
 	s.mu.Lock()
 	if s.state != stateOpen {
+		if s.state == stateClosing && reason == ReasonShutdown { // there is less time now
+			s.scheduleLocked(s.srv.closeTimeout())
+		}
 		s.mu.Unlock()
 		return
 	}
@@ -371,6 +389,7 @@ type farewell uint8
 const (
 	farewellClose farewell = iota // a close packet for a waiting poll, a close frame for a WebSocket
 	farewellNoop                  // the same, but a noop for the poll: the client closed and expects nothing
+	farewellNone                  // the caller closes the WebSocket
 	farewellAbort                 // nobody listens
 )
 
@@ -379,6 +398,7 @@ func (s *Session) fail(reason CloseReason, err error) { s.end(reason, err, farew
 
 // end takes the session out of service, once: the transport is told goodbye and let go, the queue dropped.
 func (s *Session) end(reason CloseReason, err error, how farewell) {
+	defer s.srv.hold()()
 	s.mu.Lock()
 	if s.state == stateClosed {
 		s.mu.Unlock()
@@ -390,26 +410,28 @@ func (s *Session) end(reason CloseReason, err error, how farewell) {
 	if p := s.post; p != nil && (!p.processing || errors.Is(err, errPostOverlap)) {
 		p.abort() // under the lock, or it could meet the next request of that connection
 	}
-	s.probe, s.poll, s.queue, s.bytes = nil, nil, nil, 0
-	s.stopNoopLocked()
-	s.mu.Unlock()
-
-	s.srv.remove(s)
-	s.queuedHook(-dropped)
-	if pending != nil {
+	if pending != nil { // under the lock: a poll that wakes up and is no longer the session's must find its last word
 		last := closeMessage
 		if how == farewellNoop {
 			last = noopMessage
 		}
 		pending.finish(last)
 	}
+	s.probe, s.poll, s.queue, s.bytes = nil, nil, nil, 0
+	s.stopNoopLocked()
+	s.mu.Unlock()
+
+	s.srv.remove(s)
+	s.queuedHook(-dropped)
 	if probe != nil {
 		probe.close(s.srv)
 	}
 	if stream != nil {
-		if how == farewellAbort {
+		switch how {
+		case farewellNone:
+		case farewellAbort:
 			stream.abort()
-		} else {
+		default:
 			stream.close(s.srv)
 		}
 	}

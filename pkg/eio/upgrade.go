@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/coder/websocket"
+
 	"github.com/seed-0b620db0/patchbay/pkg/eio/eioproto"
 )
 
@@ -25,6 +27,10 @@ var (
 
 // serveUpgrade takes a WebSocket that names an existing session.
 func (s *Session) serveUpgrade(w http.ResponseWriter, r *http.Request) {
+	if s.srv.opts.DisableUpgrades {
+		s.srv.refuse(w, r, refusal(CodeBadRequest, "TRANSPORT_MISMATCH", nil))
+		return
+	}
 	if f := s.srv.opts.Headers; f != nil {
 		f(w.Header(), r)
 	}
@@ -41,7 +47,7 @@ func (s *Session) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 	}
 	s.probe = c
 	s.mu.Unlock()
-	if !s.srv.start(func() { s.serveProbe(c) }) {
+	if !s.srv.start(func() { s.serveProbe(c) }) { //nolint:contextcheck // the session outlives the request
 		c.abort()
 	}
 }
@@ -74,8 +80,7 @@ func (s *Session) serveProbe(c *wsConn) {
 		}
 		if err != nil {
 			s.dropProbe(c, err)
-			c.close(s.srv)
-			_ = c.ws.CloseNow() // returns when the connection is gone
+			c.goodbye(s.srv, websocket.StatusNoStatusRcvd) // returns when the connection is gone
 			return
 		}
 	}
@@ -134,8 +139,10 @@ func (s *Session) adopt(c *wsConn, begun time.Time) bool {
 	}
 	s.probe, s.stream = nil, c
 	s.stopNoopLocked()
-	pending := s.poll
-	s.poll = nil
+	if s.poll != nil { // under the lock: a poll that wakes up and is no longer the session's must find its last word
+		s.poll.finish(closeMessage)
+		s.poll = nil
+	}
 	if s.awaitPong { // the ping may have been lost with the old transport
 		s.scheduleLocked(s.srv.opts.PingTimeout)
 	}
@@ -150,9 +157,6 @@ func (s *Session) adopt(c *wsConn, begun time.Time) bool {
 	}
 	reason := s.endReason
 	s.mu.Unlock()
-	if pending != nil {
-		pending.finish(closeMessage)
-	}
 	if f := s.srv.opts.Hooks.Upgraded; f != nil {
 		f(s, time.Since(begun))
 	}

@@ -166,7 +166,11 @@ func TestMessagesRacingWithTheEndOfAnUpgrade(t *testing.T) {
 			}()
 			w.send("5")
 			var got []string
-			for _, m := range packets(poll.wait().body) {
+			r := poll.wait()
+			if r.status != 200 || r.body == "" {
+				t.Fatalf("round %d: poll: %v", round, r)
+			}
+			for _, m := range packets(r.body) {
 				if m != "1" {
 					got = append(got, m)
 				}

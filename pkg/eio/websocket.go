@@ -40,17 +40,26 @@ func (srv *Server) upgrade(w http.ResponseWriter, r *http.Request) (*wsConn, err
 		opts.CompressionMode, opts.CompressionThreshold = websocket.CompressionNoContextTakeover, d.Threshold
 	}
 	h := &hijacker{ResponseWriter: w}
+	opts.OnPingReceived = func(_ context.Context, payload []byte) bool {
+		if h.conn.library {
+			return true // which does not write its frames in one piece
+		}
+		h.conn.pong(payload)
+		return false
+	}
 	ws, err := websocket.Accept(h, r, opts)
 	if err != nil {
 		return nil, err
 	}
 	ws.SetReadLimit(int64(srv.opts.MaxHTTPBufferSize))
 	h.conn.timeout = srv.opts.WriteTimeout
-	return &wsConn{
+	c := &wsConn{
 		ws: ws, conn: h.conn,
 		deflate: w.Header().Get("Sec-WebSocket-Extensions") != "",
 		base64:  r.URL.Query().Get("b64") != "",
-	}, nil
+	}
+	h.conn.library = c.deflate || c.base64
+	return c, nil
 }
 
 // hijacker hands out a connection with small buffers: those of net/http, twice 4 KiB, would stay with an idle client
@@ -69,7 +78,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	h.conn = &frameConn{Conn: conn}
+	h.conn = &frameConn{Conn: conn, busy: make(chan struct{}, 1)}
 	if n := rw.Reader.Buffered(); n > 0 { // frames that came right behind the request
 		b, _ := rw.Reader.Peek(n)
 		h.conn.early = append([]byte(nil), b...)
@@ -83,8 +92,45 @@ type frameConn struct {
 	net.Conn
 	early   []byte // read from here first; owned by the reader
 	timeout time.Duration
+	library bool // the library writes the data frames too
 
-	mu sync.Mutex // one writer at a time
+	busy chan struct{} // holds a token while one writes; a channel, so that synctest sees who waits for it as idle
+
+	mu sync.Mutex
+	// guarded by mu
+	owed []byte // the pong that goes out behind what is being written; of several the last, as RFC 6455, 5.5.3 allows
+}
+
+func (c *frameConn) lock() { c.busy <- struct{}{} }
+
+// unlock sends the pong that came due in the meantime.
+func (c *frameConn) unlock() {
+	for {
+		c.mu.Lock()
+		owed := c.owed
+		c.owed = nil
+		if owed == nil {
+			<-c.busy
+		}
+		c.mu.Unlock()
+		if owed == nil {
+			return
+		}
+		_, _ = c.writeLocked(owed) // the next write fails as well, and is somebody's business
+	}
+}
+
+// pong answers a ping, behind what is being written if need be: the library would give up on a slow client after 5 s, and on
+// the connection with it.
+func (c *frameConn) pong(payload []byte) {
+	c.mu.Lock()
+	c.owed = append(appendFrameHeader(make([]byte, 0, 2+len(payload)), opPong, len(payload)), payload...)
+	c.mu.Unlock()
+	select {
+	case c.busy <- struct{}{}:
+		c.unlock()
+	default: // whoever writes unlocks
+	}
 }
 
 func (c *frameConn) Read(p []byte) (int, error) {
@@ -100,15 +146,16 @@ func (c *frameConn) Read(p []byte) (int, error) {
 
 // Write is what the library calls.
 func (c *frameConn) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lock()
+	defer c.unlock()
 	return c.writeLocked(p)
 }
+
+const writePiece = 256 << 10 // see Options.WriteTimeout
 
 // writeLocked gives the peer the time-out for each piece, so that a slow but living client may take as long as it needs
 // for a large message.
 func (c *frameConn) writeLocked(p []byte) (n int, err error) {
-	const piece = 256 << 10
 	for err == nil && (len(p) > 0 || n == 0) {
 		if c.timeout > 0 {
 			if err = c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
@@ -116,7 +163,7 @@ func (c *frameConn) writeLocked(p []byte) (n int, err error) {
 			}
 		}
 		var m int
-		m, err = c.Conn.Write(p[:min(len(p), piece)])
+		m, err = c.Conn.Write(p[:min(len(p), writePiece)])
 		n, p = n+m, p[m:]
 		if m == 0 {
 			break
@@ -135,8 +182,8 @@ func (c *wsConn) write(batch []queued) (int, error) {
 	if c.deflate || c.base64 {
 		return c.writeFrameByFrame(batch)
 	}
-	c.conn.mu.Lock()
-	defer c.conn.mu.Unlock()
+	c.conn.lock()
+	defer c.conn.unlock()
 	if len(batch) == 1 {
 		return c.conn.writeLocked(batch[0].m.webSocketFrames())
 	}
@@ -247,9 +294,19 @@ func (c *wsConn) close(srv *Server) { c.closeCode(srv, websocket.StatusNoStatusR
 
 func (c *wsConn) closeCode(srv *Server, code websocket.StatusCode) {
 	// The library waits up to 5 s to write the frame and as long for the peer's.
-	if !srv.start(func() { _ = c.ws.Close(code, "") }) {
+	if !srv.start(func() { c.goodbye(srv, code) }) {
 		c.abort()
 	}
+}
+
+// goodbye goes through the close handshake; Server.Close cuts it short.
+func (c *wsConn) goodbye(srv *Server, code websocket.StatusCode) {
+	srv.changed(func() { srv.leaving[c] = struct{}{} })
+	defer srv.changed(func() { delete(srv.leaving, c) })
+	if srv.isClosed() { // it has not seen this one
+		c.abort()
+	}
+	_ = c.ws.Close(code, "") // at the latest after two times 5 s
 }
 
 // abort lets go of the connection at once.
@@ -257,7 +314,7 @@ func (c *wsConn) abort() { _ = c.conn.Close() }
 
 // serveStream reads the session's WebSocket until it ends.
 func (s *Session) serveStream(c *wsConn) {
-	defer func() { _ = c.ws.CloseNow() }()
+	defer func() { _ = c.ws.CloseNow() }() // waits for the closing handshake, if one is under way
 	for {
 		p, err := c.read()
 		if err != nil {
@@ -273,16 +330,21 @@ func (s *Session) serveStream(c *wsConn) {
 func (s *Session) streamFailed(c *wsConn, err error) {
 	_, network := errors.AsType[net.Error](err)
 	_, parse := errors.AsType[parseError](err)
+	code := websocket.StatusNoStatusRcvd
 	switch {
 	case parse:
-		s.fail(ReasonParseError, err)
+		s.end(ReasonParseError, err, farewellNone)
 	case errors.Is(err, errUTF8):
-		c.closeCode(s.srv, websocket.StatusInvalidFramePayloadData)
-		s.end(ReasonTransportError, err, farewellClose)
+		code = websocket.StatusInvalidFramePayloadData
+		s.end(ReasonTransportError, err, farewellNone)
 	case network, websocket.CloseStatus(err) != -1, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
 		s.end(ReasonTransportClose, nil, farewellAbort)
-	default: // the library has sent the close frame; it goes on reading for a while, or the peer might not see it
-		s.end(ReasonTransportError, err, farewellClose)
+		return
+	default:
+		s.end(ReasonTransportError, err, farewellNone)
 	}
+	// Here and not in a goroutine, or the connection would be gone before. The library, which may have sent its own close
+	// frame, goes on reading for a while, so that the peer sees it.
+	c.goodbye(s.srv, code)
 }

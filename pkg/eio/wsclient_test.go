@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/seed-0b620db0/patchbay/pkg/eio"
 )
@@ -275,3 +276,12 @@ func packets(body string) []string {
 }
 
 var _ eio.Handler = (*peer)(nil)
+
+// slowReader takes 100 KB a second.
+type slowReader struct{ net.Conn }
+
+func (r *slowReader) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p[:min(len(p), 4096)])
+	time.Sleep(time.Duration(n) * time.Second / 100_000)
+	return n, err
+}

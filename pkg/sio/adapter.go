@@ -73,6 +73,7 @@ type SocketState struct {
 
 	start    uint64 // where in the log the socket joined
 	position uint64 // up to where the client has seen the log
+	restored uint64 // where the log ended when it was restored
 }
 
 // Local is this node's part of a namespace, for the use of its [Adapter].

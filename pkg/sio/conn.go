@@ -145,7 +145,7 @@ func (c *conn) disconnect() {
 	c.mu.Unlock()
 	for _, e := range entries {
 		if e.socket != nil {
-			e.socket.disconnect(ReasonServerDisconnect, nil)
+			e.socket.disconnect(nil)
 		}
 	}
 	c.close(nil)
@@ -275,24 +275,30 @@ func (s *Socket) askMiddlewares(ctx context.Context) error {
 		return nil
 	}
 	for _, m := range s.ns.get().use {
-		err := caught(func() error {
-			next, err := m(ctx, s)
-			if next != nil {
-				ctx = next
-			}
-			return err
-		})
+		next, err := s.ask(ctx, m)
 		if err != nil {
-			if isPanic(err) {
-				s.report("", err)
-			}
 			return err
 		}
+		ctx = next //nolint:fatcontext // a handful of middlewares, each of which may add values
 	}
 	s.mu.Lock()
 	s.ctx = ctx
 	s.mu.Unlock()
 	return nil
+}
+
+func (s *Socket) ask(ctx context.Context, m Middleware) (next context.Context, err error) {
+	err = caught(func() (err error) {
+		next, err = m(ctx, s) //nolint:fatcontext // it is the middleware's to derive
+		return err
+	})
+	if isPanic(err) {
+		s.report("", err)
+	}
+	if next == nil {
+		next = ctx
+	}
+	return next, err
 }
 
 // join gives s its place in the connection, unless that has ended.
@@ -313,8 +319,11 @@ func (c *conn) join(s *Socket) bool {
 // welcome sends what a recovered client has missed, tells the client that it is connected, and makes the socket visible.
 // It calls no code of the application: the adapter may hold a lock.
 func (s *Socket) welcome(restored *SocketState, missed []*Outgoing) {
+	s.mu.Lock()
+	s.welcomed = true
+	s.mu.Unlock()
 	for _, out := range missed {
-		_ = s.queue(out, s.ns.message(out, nil)) // an ended connection is noticed elsewhere
+		_ = s.queue(out, s.ns.message(out, nil), true) // an ended connection is noticed elsewhere
 	}
 	if restored != nil {
 		s.Join(restored.Rooms...)

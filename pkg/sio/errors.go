@@ -62,7 +62,7 @@ var (
 type disconnectedError struct{}
 
 func (disconnectedError) Error() string        { return "sio: socket is disconnected" }
-func (disconnectedError) Is(target error) bool { return target == net.ErrClosed } //nolint:errorlint // Is compares identities by contract
+func (disconnectedError) Is(target error) bool { return target == net.ErrClosed }
 
 // DisconnectError is the cause that the context of a socket ends with.
 type DisconnectError struct {

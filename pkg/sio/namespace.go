@@ -192,7 +192,7 @@ func (ns *Namespace) queue(out *Outgoing, target Target) []*Socket {
 	if len(found) > 0 {
 		m := ns.message(out, nil)
 		for _, s := range found {
-			_ = s.queue(out, m) // who has gone meanwhile does not miss it
+			_ = s.queue(out, m, false) // who has gone meanwhile does not miss it
 		}
 	}
 	return found

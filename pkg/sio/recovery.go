@@ -42,6 +42,7 @@ type logged struct {
 type tracked struct {
 	socket *Socket
 	start  uint64
+	gone   chan struct{} // closed when Persist has been called
 }
 
 type saved struct {
@@ -72,6 +73,9 @@ func (r *recovery) Close() error {
 	r.locked(func() {
 		r.timer.Stop()
 		r.log, r.bytes = nil, 0
+		for _, t := range r.live {
+			close(t.gone)
+		}
 		clear(r.live)
 		clear(r.sessions)
 		r.order.Init()
@@ -136,20 +140,25 @@ func (r *recovery) Broadcast(_ context.Context, out *Outgoing, t Target) error {
 func (r *recovery) Send(s *Socket, out *Outgoing) error {
 	r.mu.Lock()
 	// What is sent while middlewares run is not part of a session yet.
-	out2 := r.recordLocked(out, Target{Rooms: []string{s.id}}, s.Connected())
-	err := s.queue(out2, s.ns.message(out2, nil))
+	joining, waiting := s.stage()
+	out2 := r.recordLocked(out, Target{Rooms: []string{s.id}}, !joining)
+	err := s.queue(out2, s.ns.message(out2, nil), joining || !waiting)
 	r.mu.Unlock()
 	s.observe(out)
 	return err
 }
 
 // Restore implements Recoverer. A session can be restored once.
-func (r *recovery) Restore(_ context.Context, pid, offset string) (*SocketState, error) {
+func (r *recovery) Restore(ctx context.Context, pid, offset string) (*SocketState, error) {
 	r.mu.Lock()
 	old, alive := r.live[pid]
 	r.mu.Unlock()
 	if alive { // its client knows of the loss before we do
 		old.socket.conn.lost()
+		select {
+		case <-old.gone: // somebody else may be about to end it
+		case <-ctx.Done():
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -163,7 +172,7 @@ func (r *recovery) Restore(_ context.Context, pid, offset string) (*SocketState,
 	if !ok && offset != "" || position > r.next {
 		return nil, nil
 	}
-	session.position = max(position, session.start)
+	session.position, session.restored = max(position, session.start), r.next
 	if session.position < r.firstLocked() {
 		return nil, nil
 	}
@@ -180,22 +189,34 @@ func (r *recovery) Admit(_ context.Context, s *Socket, restored *SocketState, de
 		if restored.position < first {
 			return false
 		}
-		for _, e := range r.log[restored.position-first:] {
-			if restored.wants(e.target) {
+		in := restored.in
+		for i, e := range r.log[restored.position-first:] {
+			if restored.position+uint64(i) == restored.restored { // from here on the middlewares may have put it into rooms
+				in = func(room string) bool { return restored.in(room) || s.In(room) }
+			}
+			if e.target.selects(in) {
 				missed = append(missed, e.out)
 			}
 		}
 	}
+	start := r.next
+	if restored != nil {
+		start = restored.position // what it missed may be lost once more
+	}
 	deliver(missed)
-	if s.Connected() { // else Persist has been called, or is about to be
-		r.live[s.pid] = tracked{s, r.next}
+	switch {
+	case s.Connected():
+		r.live[s.pid] = tracked{s, start, make(chan struct{})}
+	case restored != nil: // it is gone already; Persist takes no notice of who is not admitted
+		r.saveLocked(restored)
 	}
 	return true
 }
 
-// wants tells whether the session is among those that an event was sent to.
-func (s *SocketState) wants(t Target) bool {
-	in := func(room string) bool { return room == s.ID || slices.Contains(s.Rooms, room) }
+func (s *SocketState) in(room string) bool { return room == s.ID || slices.Contains(s.Rooms, room) }
+
+// selects tells whether a socket is selected that is in those rooms.
+func (t Target) selects(in func(room string) bool) bool {
 	return (len(t.Rooms) == 0 || slices.ContainsFunc(t.Rooms, in)) && !slices.ContainsFunc(t.Except, in)
 }
 
@@ -206,12 +227,14 @@ func (r *recovery) Persist(s *SocketState, recoverable bool) {
 	if t, ok := r.live[s.PID]; ok {
 		s.start = t.start
 		delete(r.live, s.PID)
-	} else if s.start == 0 {
-		s.start = r.next
+		close(t.gone)
 	}
-	if !recoverable {
-		return
+	if recoverable && s.start > 0 { // else it was never admitted
+		r.saveLocked(s)
 	}
+}
+
+func (r *recovery) saveLocked(s *SocketState) {
 	if e := r.sessions[s.PID]; e != nil {
 		r.forgetLocked(e)
 	}

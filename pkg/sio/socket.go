@@ -36,15 +36,16 @@ type Socket struct {
 
 	mu sync.Mutex
 	// guarded by mu
-	ctx     context.Context //nolint:containedctx // a socket's own: it ends with the socket
-	state   socketState
-	reason  Reason // why it ended
-	rooms   map[string]struct{}
-	data    any
-	tasks   []task
-	running bool          // somebody works through tasks
-	started bool          // tasks may run: the client has been told that it is connected
-	room    chan struct{} // a reader waits for room in tasks
+	ctx      context.Context //nolint:containedctx // a socket's own: it ends with the socket
+	state    socketState
+	reason   Reason // why it ended
+	rooms    map[string]struct{}
+	data     any
+	tasks    []task
+	running  bool          // somebody works through tasks
+	started  bool          // tasks may run: the client has been told that it is connected
+	welcomed bool          // broadcasts reach it; before that a recovered client gets them with what it missed
+	room     chan struct{} // a reader waits for room in tasks
 }
 
 // task is something that happens to a socket. Just one field is set, or none: then the socket has ended.
@@ -134,6 +135,13 @@ func (s *Socket) In(room string) bool {
 	return ok || room == s.id
 }
 
+// stage tells whether the middlewares still run, and whether s has yet to get what it missed.
+func (s *Socket) stage() (joining, waiting bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == socketJoining, s.recovered && !s.welcomed
+}
+
 // noteRoom is called by the index, with the room's shard locked.
 func (s *Socket) noteRoom(room string) bool {
 	s.mu.Lock()
@@ -192,16 +200,16 @@ func (s *Socket) Disconnect(closeTransport bool) {
 		s.conn.disconnect()
 		return
 	}
-	s.disconnect(ReasonServerDisconnect, nil)
+	s.disconnect(nil)
 }
 
 // disconnect takes the client out of the namespace and tells it so.
-func (s *Socket) disconnect(reason Reason, err error) {
+func (s *Socket) disconnect(err error) {
 	if !s.Connected() {
 		return
 	}
 	_ = s.conn.send(&sioproto.Packet{Type: sioproto.Disconnect, Namespace: s.ns.name}) // or it knows already
-	s.end(reason, err)
+	s.end(ReasonServerDisconnect, err)
 }
 
 // Emitter emits to one socket with flags. It is a value: each method returns a changed copy.
@@ -274,7 +282,7 @@ func (e Emitter) EmitWithAck(ctx context.Context, event string, args ...any) (Ar
 // send shows out to those who watch, and queues m, its encoded form.
 func (s *Socket) send(out *Outgoing, m *eio.Message) error {
 	s.observe(out)
-	return s.queue(out, m)
+	return s.queue(out, m, true)
 }
 
 func (s *Socket) observe(out *Outgoing) {
@@ -284,13 +292,17 @@ func (s *Socket) observe(out *Outgoing) {
 }
 
 // queue hands m to the transport. While middlewares run the client gets it ahead of its CONNECT, and keeps it till then.
-// It calls no code of the application but hooks.
-func (s *Socket) queue(out *Outgoing, m *eio.Message) error {
+// It calls no code of the application but hooks. A recovered socket that has not got yet what it missed gets out with that,
+// unless it is early: meant to come before.
+func (s *Socket) queue(out *Outgoing, m *eio.Message, early bool) error {
 	s.mu.Lock()
-	over := s.state == socketDisconnected
+	over, waits := s.state == socketDisconnected, s.recovered && !s.welcomed && !early
 	s.mu.Unlock()
-	if over {
+	switch {
+	case over:
 		return ErrDisconnected
+	case waits:
+		return nil
 	}
 	if out.Volatile {
 		s.conn.session.SendVolatile(m)
@@ -410,7 +422,7 @@ func (s *Socket) perform(t task) {
 	case t.connect:
 		for _, f := range set.connect {
 			if err := s.guard("", func() error { return f(ctx, s) }); err != nil {
-				s.disconnect(ReasonServerDisconnect, err)
+				s.disconnect(err)
 				return
 			}
 		}
@@ -467,7 +479,7 @@ func (s *Socket) guard(event string, f func() error) error {
 		s.report(event, err)
 	}
 	if isPanic(err) {
-		s.disconnect(ReasonServerDisconnect, err)
+		s.disconnect(err)
 	}
 	return err
 }

@@ -175,6 +175,7 @@ func (d *Decoder) payload(t Type, src []byte) ([]byte, error) {
 				return nil, fmt.Errorf("%w: reserved event name %s", ErrPayload, name)
 			}
 		}
+	default: // Disconnect has none, and the binary types have become the others
 	}
 	if !ok {
 		return nil, fmt.Errorf("%w: wrong kind for %v", ErrPayload, t)

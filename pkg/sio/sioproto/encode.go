@@ -71,6 +71,9 @@ type encoder struct {
 	dst          []byte
 	atts         [][]byte
 	placeholders int // written by us: there must be no others
+
+	shared     [][]byte // the attachments of the packet that the last Raw came from
+	sharedNums []int    // their numbers here, counted from 1; 0: not attached yet
 }
 
 func (e *encoder) value(v any, depth int) error {
@@ -213,13 +216,17 @@ func (e *encoder) once(dst []byte, blobs [][]byte, nums []int, i int) []byte {
 	return dst
 }
 
+// raw writes an argument of a received packet. The arguments of one packet share its attachments, each of which is attached
+// once, however often it is referred to: what is sent on is no larger than what came.
 func (e *encoder) raw(r Raw) error {
 	src, refs, err := r.parse()
 	if err != nil {
 		return err
 	}
-	nums := make([]int, len(r.Attachments))
-	e.dst = splice(e.dst, src, refs, func(dst []byte, i int) []byte { return e.once(dst, r.Attachments, nums, i) })
+	if len(refs) > 0 && (len(e.shared) != len(r.Attachments) || &e.shared[0] != &r.Attachments[0]) {
+		e.shared, e.sharedNums = r.Attachments, make([]int, len(r.Attachments))
+	}
+	e.dst = splice(e.dst, src, refs, func(dst []byte, i int) []byte { return e.once(dst, e.shared, e.sharedNums, i) })
 	return nil
 }
 

@@ -98,7 +98,8 @@ func TestAppendArgsLeavesValuesAlone(t *testing.T) {
 	}
 	value := func() deep {
 		return deep{
-			map[string][]byte{"a": {1}}, []blob{{2}},
+			map[string][]byte{"a": {1}},
+			[]blob{{2}},
 			[]any{[]byte{3}},
 			&recursive{Data: []byte{4}, Next: &recursive{Data: []byte{5}}},
 			sioproto.Raw{JSON: []byte(placeholder0), Attachments: [][]byte{{6}}},

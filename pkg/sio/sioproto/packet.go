@@ -46,6 +46,7 @@ func (p *Packet) AppendText(dst []byte) []byte {
 			t = BinaryEvent
 		case Ack:
 			t = BinaryAck
+		default: // the others have no attachments
 		}
 	}
 	dst = append(dst, '0'+byte(t))

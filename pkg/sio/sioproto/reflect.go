@@ -101,7 +101,7 @@ var (
 // mayHoldBinary reports whether a value of type t may hold bytes that become an attachment.
 func mayHoldBinary(t reflect.Type) bool {
 	if known, ok := holdsBinary.Load(t); ok {
-		return known.(bool)
+		return known == true
 	}
 	// Only the outermost answer is kept: inside a recursive type an inner one may rest on a guess.
 	is := searchBinary(t, map[reflect.Type]bool{})
@@ -272,7 +272,10 @@ func (d *detacher) detachFields(v reflect.Value, depth int) error {
 }
 
 func (d *detacher) detachRaw(v reflect.Value) error {
-	r := v.Interface().(Raw)
+	r, ok := reflect.TypeAssert[Raw](v)
+	if !ok {
+		panic("sioproto: not a Raw: " + v.Type().String())
+	}
 	src, refs, err := r.parse()
 	if err != nil {
 		return err
@@ -303,7 +306,10 @@ func (a attacher) attach(v reflect.Value, depth int) error {
 	depth++
 	switch v.Type() {
 	case rawType:
-		r := v.Addr().Interface().(*Raw)
+		r, ok := reflect.TypeAssert[*Raw](v.Addr())
+		if !ok {
+			panic("sioproto: not a Raw: " + v.Type().String())
+		}
 		e, nums := encoder{}, make([]int, len(a.atts))
 		text := replaceSentinels(nil, r.JSON, len(nums), func(dst []byte, i int) []byte { return e.once(dst, a.atts, nums, i) })
 		if e.placeholders > 0 { // else it may be one from before that was not decoded into

@@ -1,0 +1,86 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/seed-0b620db0/patchbay/pkg/eio"
+	"github.com/seed-0b620db0/patchbay/pkg/sio"
+)
+
+// What the tests see of the inside.
+
+// Prefix of all variables, and limits that the tests must reach.
+const (
+	Prefix             = prefix
+	MaxMembers         = maxMembers
+	MaxRoomName        = maxRoomName
+	MaxNamespaceLabels = maxNamespaceLabels
+)
+
+// SIOOptions returns what the configuration asks of the server.
+func (c *Config) SIOOptions() *sio.Options { return c.options() }
+
+// ServeOn is Serve on other listeners than those of Listen.
+func (g *Gateway) ServeOn(ctx context.Context, public, admin net.Listener) error {
+	g.publicListener, g.adminListener = public, admin
+	return g.Serve(ctx)
+}
+
+// Relay is a relay on a server without the rest of the gateway.
+type Relay struct {
+	rl *relay
+	IO *sio.Server
+
+	mu   sync.Mutex
+	errs []error
+}
+
+// NewRelay returns a relay that serves the namespace "/".
+func NewRelay(c *Config) (*Relay, error) {
+	auth, err := newAuthenticator(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	opts := c.options()
+	r := &Relay{rl: newRelay(c)}
+	opts.Engine.Hooks.Upgraded = func(s *eio.Session, _ time.Duration) { r.rl.upgraded(s) }
+	opts.Hooks.HandlerError = func(_ *sio.Socket, _ string, err error) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.errs = append(r.errs, err)
+	}
+	r.IO = sio.NewServer(opts)
+	r.IO.Use(auth.middleware)
+	r.rl.serve(r.IO.Handlers)
+	return r, nil
+}
+
+// HandlerErrors returns what handlers have failed with.
+func (r *Relay) HandlerErrors() []error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.errs)
+}
+
+// Sockets returns the number of sockets that the relay keeps.
+func (r *Relay) Sockets() int {
+	r.rl.mu.Lock()
+	defer r.rl.mu.Unlock()
+	n := 0
+	for _, s := range r.rl.sockets {
+		n += len(s)
+	}
+	return n
+}
+
+// Sessions returns the number of sessions that the relay keeps.
+func (r *Relay) Sessions() int {
+	r.rl.mu.Lock()
+	defer r.rl.mu.Unlock()
+	return len(r.rl.sockets)
+}
