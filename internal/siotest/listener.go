@@ -66,7 +66,9 @@ func (l *Listener) Dial(ctx context.Context) (net.Conn, error) {
 }
 
 // DialContext has the signature that http.Transport wants; the address is not looked at.
-func (l *Listener) DialContext(ctx context.Context, _, _ string) (net.Conn, error) { return l.Dial(ctx) }
+func (l *Listener) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
+	return l.Dial(ctx)
+}
 
 // Pipe returns the two ends of a connection that holds up to buffer bytes in each direction.
 func Pipe(buffer int) (a, b net.Conn) {
@@ -127,6 +129,7 @@ type deadline struct {
 	timer   *time.Timer
 	version int // of the last set; a timer of an earlier one has no say
 	expired bool
+	at      time.Time // zero: none
 }
 
 func newStream(limit int) *stream {
@@ -142,7 +145,7 @@ func (s *stream) read(p []byte) (int, error) {
 		switch {
 		case s.reader:
 			return 0, net.ErrClosed
-		case s.readBy.expired:
+		case s.readBy.over():
 			return 0, os.ErrDeadlineExceeded
 		case len(p) == 0:
 			return 0, nil
@@ -165,7 +168,7 @@ func (s *stream) write(p []byte) (n int, err error) {
 		switch {
 		case s.writer:
 			return n, net.ErrClosed
-		case s.writeBy.expired:
+		case s.writeBy.over():
 			return n, os.ErrDeadlineExceeded
 		case s.reader:
 			return n, io.ErrClosedPipe
@@ -198,6 +201,9 @@ func (s *stream) close(byReader bool) {
 	s.changed.Broadcast()
 }
 
+// over does not rely on the timer alone: of two that fire at the same time one comes first.
+func (d *deadline) over() bool { return d.expired || !d.at.IsZero() && !time.Now().Before(d.at) }
+
 func (s *stream) setDeadline(d *deadline, t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -206,7 +212,7 @@ func (s *stream) setDeadline(d *deadline, t time.Time) {
 		d.timer = nil
 	}
 	d.version++
-	d.expired = false
+	d.expired, d.at = false, t
 	if !t.IsZero() {
 		version := d.version
 		if wait := time.Until(t); wait <= 0 {

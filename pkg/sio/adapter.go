@@ -2,6 +2,7 @@ package sio
 
 import (
 	"context"
+	"errors"
 )
 
 // Target selects sockets of a namespace: those in any of Rooms, or all if there are none, but for those in any of Except.
@@ -117,14 +118,16 @@ func (l *Local) Disconnect(target Target, closeTransport bool) {
 func (l *Local) FetchSockets(target Target) ([]RemoteSocket, error) {
 	found := l.ns.index.find(target)
 	out := make([]RemoteSocket, 0, len(found))
+	var errs []error
 	for _, s := range found {
 		r, err := s.describe()
-		if err != nil {
-			return out, err
+		if err != nil { // it does not hide the others
+			errs = append(errs, err)
+			continue
 		}
 		out = append(out, r)
 	}
-	return out, nil
+	return out, errors.Join(errs...)
 }
 
 // HasRoom tells whether a socket of this node is in the room.

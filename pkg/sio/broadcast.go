@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"sync"
 	"time"
 )
 
@@ -82,7 +83,16 @@ func (b Broadcast) EmitWithAck(ctx context.Context, event string, args ...any) i
 	return collect(ctx, srv.start, func(ctx context.Context, answer func(Args, error)) error {
 		ctx, cancel := withAckTimeout(ctx, b.timeout, srv.opts.AckTimeout)
 		defer cancel()
-		return b.each(func(a Adapter) error { return a.BroadcastWithAck(ctx, out, b.target, answer) })
+		var (
+			all  sync.WaitGroup
+			each = b.namespaces()
+			errs = make([]error, len(each))
+		)
+		for i, ns := range each { // all at once: the time is the same for all
+			all.Go(func() { errs[i] = ns.adapter.BroadcastWithAck(ctx, out, b.target, answer) })
+		}
+		all.Wait()
+		return errors.Join(errs...)
 	})
 }
 

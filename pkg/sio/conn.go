@@ -190,9 +190,8 @@ func (c *conn) connect(p *sioproto.Packet) {
 		cancel(errInvalidState)
 		c.fail(fmt.Errorf("%w: second CONNECT for %q", errInvalidState, p.Namespace))
 	case full:
-		err := &ConnectError{Message: "Too many namespaces"}
-		cancel(err)
-		c.refuse(p.Namespace, err)
+		cancel(errTooManyNamespaces)
+		c.refuse(p.Namespace, errTooManyNamespaces)
 	case c.srv.simple(p.Namespace):
 		c.admit(ctx, cancel, p)
 	default:

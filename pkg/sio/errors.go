@@ -52,6 +52,8 @@ var (
 	// ErrServerClosed says that the server is shut down.
 	ErrServerClosed = errors.New("sio: server closed")
 
+	errTooManyNamespaces = &ConnectError{Message: "Too many namespaces"}
+
 	errInvalidState     = errors.New("packet for a namespace that is not joined")
 	errUnexpectedPacket = errors.New("packet that only servers send")
 	errConnectTimeout   = errors.New("no namespace joined in time")

@@ -156,6 +156,7 @@ type client struct {
 	raw net.Conn
 	// over polling
 	http   *http.Client
+	posts  chan struct{} // one POST at a time, as a stock client
 	cancel context.CancelFunc
 
 	mute  atomic.Bool // leaves pings unanswered
@@ -228,7 +229,9 @@ func (l *lab) polling() *client {
 				return
 			}
 			for packet := range strings.SplitSeq(body, siotest.Separator) {
-				c.packet(packet, func() { _, _ = c.do(ctx, http.MethodPost, "3") })
+				c.packet(packet, func() {
+					go func() { _, _ = c.do(ctx, http.MethodPost, "3") }() // ends with the POST or the client
+				})
 			}
 		}
 	}()
@@ -240,6 +243,7 @@ func (l *lab) handshake() *client {
 	l.t.Helper()
 	c := l.newClient()
 	c.http = &http.Client{Transport: &http.Transport{DialContext: l.listener.DialContext}}
+	c.posts = make(chan struct{}, 1)
 	body, err := c.do(context.Background(), http.MethodGet, "")
 	if err != nil {
 		close(c.gone)
@@ -272,6 +276,14 @@ func (l *lab) open(t eio.Transport) *client {
 }
 
 func (c *client) do(ctx context.Context, method, body string) (string, error) {
+	if method == http.MethodPost {
+		select {
+		case c.posts <- struct{}{}:
+			defer func() { <-c.posts }()
+		case <-c.gone:
+			return "", net.ErrClosed
+		}
+	}
 	addr := base + "polling"
 	if c.sid != "" {
 		addr += "&sid=" + c.sid

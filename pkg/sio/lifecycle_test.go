@@ -330,6 +330,7 @@ func TestLesson23_APIInsideOnDisconnect(t *testing.T) {
 				synctest.Wait()
 				clients[1].drain()
 				time.Sleep(2 * time.Minute) // more than enough for the question that was not answered
+				synctest.Wait()
 				if n != 2 {
 					t.Errorf("%d of 2 handlers ran", n)
 				}

@@ -165,7 +165,7 @@ func (ns *Namespace) serverEvent(ctx context.Context, out *Outgoing, answer func
 			return nil
 		}
 	}
-	return true, f(ctx, ev)
+	return true, caught(func() error { return f(ctx, ev) })
 }
 
 // message encodes an event for the sockets of the namespace.

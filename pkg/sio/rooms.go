@@ -48,7 +48,7 @@ func (x *index) remove(s *Socket, rooms []string) {
 	}
 	h.mu.Unlock()
 	for _, room := range rooms {
-		x.drop(s, room)
+		x.drop(s, room, func(string) bool { return true })
 	}
 }
 
@@ -76,16 +76,15 @@ func (x *index) join(s *Socket, room string) {
 
 // leave takes s out of a room.
 func (x *index) leave(s *Socket, room string) {
-	if s.forgetRoom(room) {
-		x.drop(s, room)
-	}
+	x.drop(s, room, s.forgetRoom)
 }
 
-func (x *index) drop(s *Socket, room string) {
+// drop takes s out of a room if it may, which is asked under the lock: socket and index agree on where it is.
+func (x *index) drop(s *Socket, room string, may func(room string) bool) {
 	h := x.shard(room)
 	h.mu.Lock()
 	set, last := h.rooms[room], false
-	if _, ok := set[s]; ok {
+	if _, ok := set[s]; may(room) && ok {
 		delete(set, s)
 		if last = len(set) == 0; last {
 			delete(h.rooms, room)

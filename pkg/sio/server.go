@@ -88,7 +88,7 @@ func (srv *Server) insert(ns *Namespace, forClient bool) (*Namespace, error) {
 	switch {
 	case exists:
 	case forClient && srv.made >= srv.opts.MaxChildNamespaces:
-		err = &ConnectError{Message: "Too many namespaces"}
+		err = errTooManyNamespaces // taken since acquire looked
 	default:
 		is = ns
 		srv.namespaces[ns.name] = ns
@@ -122,7 +122,7 @@ func (srv *Server) simple(name string) bool {
 // acquire returns the namespace that a client asks for, and counts it as in use until release.
 func (srv *Server) acquire(ctx context.Context, name string, auth []byte) (*Namespace, error) {
 	srv.mu.Lock()
-	ns, parents := srv.namespaces[name], srv.parents
+	ns, parents, full := srv.namespaces[name], srv.parents, srv.made >= srv.opts.MaxChildNamespaces
 	if ns != nil {
 		ns.users++
 	}
@@ -138,6 +138,8 @@ func (srv *Server) acquire(ctx context.Context, name string, auth []byte) (*Name
 		})
 		if err != nil {
 			srv.opts.Logger.Warn("namespace_match", "namespace", name, "error", err)
+		} else if ok && full {
+			return nil, errTooManyNamespaces
 		} else if ok {
 			return srv.insert(newNamespace(srv, name, p), true)
 		}

@@ -205,11 +205,9 @@ func (s *Socket) Disconnect(closeTransport bool) {
 
 // disconnect takes the client out of the namespace and tells it so.
 func (s *Socket) disconnect(err error) {
-	if !s.Connected() {
-		return
+	if s.Connected() { // else its middlewares run, which can refuse it
+		s.endWith(ReasonServerDisconnect, err, &sioproto.Packet{Type: sioproto.Disconnect, Namespace: s.ns.name})
 	}
-	_ = s.conn.send(&sioproto.Packet{Type: sioproto.Disconnect, Namespace: s.ns.name}) // or it knows already
-	s.end(ReasonServerDisconnect, err)
 }
 
 // Emitter emits to one socket with flags. It is a value: each method returns a changed copy.
@@ -381,6 +379,9 @@ func (s *Socket) enqueue(ev *Event) {
 func (s *Socket) start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.state == socketDisconnected {
+		return
+	}
 	s.started = true
 	s.tasks = slices.Insert(s.tasks, 0, task{connect: true})
 	s.runLocked()
@@ -439,6 +440,7 @@ func (s *Socket) perform(t task) {
 		for _, f := range set.disconnect {
 			_ = s.guard("", func() error { f(ctx, s, s.reason); return nil })
 		}
+		s.ns.release()
 	}
 }
 
@@ -512,7 +514,10 @@ func (s *Socket) report(event string, err error) {
 }
 
 // end takes the socket out of its namespace, once.
-func (s *Socket) end(reason Reason, err error) {
+func (s *Socket) end(reason Reason, err error) { s.endWith(reason, err, nil) }
+
+// endWith is end, with a last packet to the client.
+func (s *Socket) endWith(reason Reason, err error, last *sioproto.Packet) {
 	s.mu.Lock()
 	was := s.state
 	if was == socketDisconnected {
@@ -527,6 +532,9 @@ func (s *Socket) end(reason Reason, err error) {
 	session := &SocketState{ID: s.id, PID: s.pid, Rooms: rooms, Data: s.data}
 	s.mu.Unlock()
 
+	if last != nil {
+		_ = s.conn.send(last) // or it has gone already
+	}
 	cause := &DisconnectError{Reason: reason, Err: err}
 	s.cancel(cause)
 	s.acks.close(cause)
@@ -540,12 +548,15 @@ func (s *Socket) end(reason Reason, err error) {
 		}
 	}
 	s.conn.left(s)
-	s.ns.release()
-	if was == socketConnected {
-		s.mu.Lock()
+	s.mu.Lock()
+	welcome := s.started // else nobody was told of it
+	if welcome {
 		s.tasks = append(s.tasks, task{})
 		s.runLocked()
-		s.mu.Unlock()
+	}
+	s.mu.Unlock()
+	if !welcome {
+		s.ns.release()
 	}
 }
 
