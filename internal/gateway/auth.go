@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/time/rate"
 
 	"github.com/seed-0b620db0/patchbay/pkg/sio"
 )
@@ -19,6 +20,7 @@ type identity struct {
 	User    string
 	Expires time.Time // zero: never
 	may     permissions
+	joins   *rate.Limiter // each lists the members of a room
 }
 
 // permissions are lists of room names; one that ends with * stands for all names that begin so.
@@ -47,10 +49,14 @@ type authenticator struct {
 	parser *jwt.Parser // nil: everybody may do everything
 	key    any
 	log    *slog.Logger
+	burst  int // joins at once
 }
 
+// limiter lets a client join all the rooms it may at once, and after that two a second.
+func (a *authenticator) limiter() *rate.Limiter { return rate.NewLimiter(2, a.burst) }
+
 func newAuthenticator(c *Config, log *slog.Logger) (*authenticator, error) {
-	a := &authenticator{log: log}
+	a := &authenticator{log: log, burst: max(c.RelayMaxRooms, 10)}
 	var methods []string
 	switch {
 	case c.JWTSecret != "":
@@ -117,7 +123,7 @@ func (a *authenticator) middleware(ctx context.Context, s *sio.Socket) (context.
 	if a.parser == nil {
 		everything := []string{"*"}
 		user := strings.ToValidUTF8(auth.User[:min(len(auth.User), maxUser)], "") // not to end within a character
-		id := &identity{User: user, may: permissions{everything, everything}}
+		id := &identity{User: user, may: permissions{everything, everything}, joins: a.limiter()}
 		return context.WithValue(ctx, identityKey{}, id), nil
 	}
 	var c claims
@@ -132,7 +138,7 @@ func (a *authenticator) middleware(ctx context.Context, s *sio.Socket) (context.
 		}
 		return nil, &sio.ConnectError{Message: message}
 	}
-	id := &identity{User: c.Subject, may: c.Patchbay}
+	id := &identity{User: c.Subject, may: c.Patchbay, joins: a.limiter()}
 	if c.ExpiresAt != nil {
 		id.Expires = c.ExpiresAt.Time
 	}

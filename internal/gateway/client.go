@@ -76,11 +76,23 @@ func (f *staticFile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("ETag", f.etag)
 	h.Add("Vary", "Accept-Encoding")
 	data := f.data
-	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") && r.Header.Get("Range") == "" {
+	if acceptsGzip(r.Header.Get("Accept-Encoding")) && r.Header.Get("Range") == "" {
 		h.Set("Content-Encoding", "gzip")
 		data = f.gzipped()
 	}
 	http.ServeContent(w, r, f.name, time.Time{}, bytes.NewReader(data))
+}
+
+// acceptsGzip looks for gzip that is not refused by a weight of zero.
+func acceptsGzip(accept string) bool {
+	for coding := range strings.SplitSeq(accept, ",") {
+		name, weight, _ := strings.Cut(coding, ";")
+		_, q, _ := strings.Cut(weight, "=")
+		if strings.EqualFold(strings.TrimSpace(name), "gzip") {
+			return strings.Trim(q, " 0.") != "" || q == ""
+		}
+	}
+	return false
 }
 
 //go:embed playground
@@ -95,6 +107,7 @@ func playgroundHandler() (http.Handler, error) {
 	server := http.FileServerFS(files)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
 			w.WriteHeader(http.StatusMethodNotAllowed)
 			return
 		}

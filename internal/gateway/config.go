@@ -142,8 +142,12 @@ var notInTag = regexp.MustCompile(`[^a-z0-9-]+`)
 func nodeFromHost() string {
 	host, err := os.Hostname()
 	if err != nil {
-		host = "gateway"
+		host = ""
 	}
+	return tagOf(host)
+}
+
+func tagOf(host string) string {
 	tag := notInTag.ReplaceAllString(strings.ToLower(host), "-")
 	return cmp.Or(tag[:min(len(tag), 63)], "gateway")
 }
@@ -151,6 +155,11 @@ func nodeFromHost() string {
 var pathPattern = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?$`)
 
 var nodeTag = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+
+var (
+	originPattern = regexp.MustCompile(`^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s*]*\*?[^/\s*]*)$`)
+	cookieName    = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]*$") // a token of RFC 9110, or none
+)
 
 // check finds what no type can say.
 func (c *Config) check() error {
@@ -171,10 +180,15 @@ func (c *Config) check() error {
 		require(!slices.Contains(c.Namespaces[:i], ns), "NAMESPACES", "%q is there twice", ns)
 		require(strings.HasPrefix(ns, "/") && !strings.Contains(ns, ","), "NAMESPACES", "%q does not begin with a slash", ns)
 	}
+	for _, o := range c.CORSOrigins {
+		require(originPattern.MatchString(o), "CORS_ORIGINS", "%q is no origin such as https://example.com", o)
+	}
+	require(cookieName.MatchString(c.Cookie), "COOKIE", "%q is no name of a cookie", c.Cookie)
 	require(!c.CORSCredentials || !slices.Contains(c.CORSOrigins, "*"), "CORS_CREDENTIALS", "not with GATEWAY_CORS_ORIGINS=*, name the origins")
 	require(c.JWTSecret == "" || c.JWTPublicKeyFile == "", "JWT_SECRET", "not together with GATEWAY_JWT_PUBLIC_KEY_FILE")
 	require(c.JWTSecret == "" || len(c.JWTSecret) >= 16, "JWT_SECRET", "shorter than 16 bytes")
 	require(!c.Playground || c.Relay && c.ServeClient, "PLAYGROUND", "needs GATEWAY_RELAY=true and GATEWAY_SERVE_CLIENT=true")
+	require(!c.Playground || strings.Trim(c.Path, "/") == "socket.io", "PLAYGROUND", "needs GATEWAY_PATH=/socket.io")
 	require(c.HTTPCompressionThreshold >= 0, "HTTP_COMPRESSION_THRESHOLD", "is negative")
 
 	v := reflect.ValueOf(*c)
@@ -233,7 +247,7 @@ func (c *Config) options() *sio.Options {
 		o.Engine.Cookie = &http.Cookie{Name: c.Cookie, HttpOnly: true, SameSite: http.SameSiteLaxMode}
 	}
 	if c.CheckOrigin {
-		o.Engine.AllowRequest = c.allowOrigin
+		o.Engine.AllowRequest = c.originCheck()
 	}
 	if c.Recovery {
 		o.Recovery = &sio.RecoveryOptions{
@@ -246,12 +260,18 @@ func (c *Config) options() *sio.Options {
 
 var errOrigin = errors.New("Origin not allowed") //nolint:staticcheck // what the client is shown, in the style of the protocol's messages
 
-// allowOrigin refuses pages of foreign origins. Clients that are no browsers send none.
-func (c *Config) allowOrigin(r *http.Request) error {
-	origin := r.Header.Get("Origin")
-	_, host, _ := strings.Cut(origin, "://")
-	if origin == "" || host == r.Host || slices.Contains(c.CORSOrigins, "*") || slices.Contains(c.CORSOrigins, origin) {
-		return nil
+// originCheck refuses pages of foreign origins; those that CORS lets in are none. Clients that are no browsers send no origin.
+func (c *Config) originCheck() func(*http.Request) error {
+	allowed := func(*http.Request) bool { return false }
+	if len(c.CORSOrigins) > 0 { // none would stand for all
+		allowed = c.cors().OriginAllowed
 	}
-	return errOrigin
+	return func(r *http.Request) error {
+		origin := r.Header.Get("Origin")
+		_, host, _ := strings.Cut(origin, "://")
+		if origin == "" || host == r.Host || allowed(r) {
+			return nil
+		}
+		return errOrigin
+	}
 }

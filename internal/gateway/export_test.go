@@ -84,3 +84,17 @@ func (r *Relay) Sessions() int {
 	defer r.rl.mu.Unlock()
 	return len(r.rl.sockets)
 }
+
+// IO returns the server, for what no client can make the gateway do.
+func (g *Gateway) IO() *sio.Server { return g.io }
+
+// NodeTag makes a tag of a host name.
+func NodeTag(host string) string { return tagOf(host) }
+
+// RelayErrors returns what the relay tells clients.
+func RelayErrors() (texts []string) {
+	for _, err := range []error{errRoom, errSocketRoom, errEvent, errReserved, errForbidden, errRate, errRooms, errPlaceholder, errInternal} {
+		texts = append(texts, err.Error())
+	}
+	return texts
+}

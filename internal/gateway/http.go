@@ -44,12 +44,16 @@ func publicHandler(c *Config, io http.Handler, log *slog.Logger) (http.Handler, 
 	if len(c.CORSOrigins) == 0 {
 		return mux, nil
 	}
+	return c.cors().Handler(mux), nil
+}
+
+func (c *Config) cors() *cors.Cors {
 	return cors.New(cors.Options{
 		AllowedOrigins:   c.CORSOrigins,
 		AllowCredentials: c.CORSCredentials,
 		AllowedMethods:   []string{http.MethodGet, http.MethodHead, http.MethodPost},
 		AllowedHeaders:   []string{"*"},
-	}).Handler(mux), nil
+	})
 }
 
 // adminHandler is what operators see.

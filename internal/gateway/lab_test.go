@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/seed-0b620db0/patchbay/internal/gateway"
 	"github.com/seed-0b620db0/patchbay/internal/siotest"
+	"github.com/seed-0b620db0/patchbay/pkg/sio"
 )
 
 // node is a gateway that serves on loopback until the test ends.
@@ -79,7 +82,7 @@ func start(t *testing.T, vars ...string) *node {
 	ctx, stop := context.WithCancel(context.Background())
 	n.stop = stop
 	go func() { n.done <- g.Serve(ctx) }() // ends by stop
-	t.Cleanup(func() { n.shutdown() })
+	t.Cleanup(n.shutdown)
 	return n
 }
 
@@ -88,6 +91,9 @@ func (n *node) shutdown() {
 	n.t.Helper()
 	if n.stop == nil {
 		return
+	}
+	if err := n.IO().Close(); err != nil { // else it would wait for polling clients that the test has left behind
+		n.t.Errorf("close: %v", err)
 	}
 	n.stop()
 	n.stop = nil
@@ -102,6 +108,19 @@ func (n *node) shutdown() {
 }
 
 func (n *node) client() *siotest.Client { return siotest.New(n.t, n.public, "/socket.io/") }
+
+// socket returns the only socket of "/". It is found a moment after its client has heard that it is connected.
+func (n *node) socket() (s *sio.Socket) {
+	n.t.Helper()
+	eventually(n.t, "there is one socket", func() bool {
+		all := slices.Collect(n.IO().Sockets())
+		if len(all) == 1 {
+			s = all[0]
+		}
+		return len(all) == 1
+	})
+	return s
+}
 
 // get sends any request to one of the two listeners.
 func (n *node) get(addr string, header ...string) siotest.Response {
@@ -301,4 +320,34 @@ func (p *peer) published(event string) (args []json.RawMessage, m meta) {
 		p.t.Fatalf("meta %s: %v", args[last], err)
 	}
 	return args[1:last], m
+}
+
+// describe writes a value out, what its pointers point to included.
+func describe(v any) string {
+	var b strings.Builder
+	var walk func(reflect.Value)
+	walk = func(v reflect.Value) {
+		switch v.Kind() {
+		case reflect.Pointer:
+			if v.IsNil() {
+				b.WriteString("nil")
+			} else {
+				walk(v.Elem())
+			}
+		case reflect.Struct:
+			for i := range v.NumField() {
+				if v.Type().Field(i).IsExported() {
+					fmt.Fprintf(&b, "%s{", v.Type().Field(i).Name)
+					walk(v.Field(i))
+					b.WriteString("}")
+				}
+			}
+		case reflect.Func:
+			fmt.Fprint(&b, v.IsNil())
+		default:
+			fmt.Fprintf(&b, "%v", v)
+		}
+	}
+	walk(reflect.ValueOf(v))
+	return b.String()
 }

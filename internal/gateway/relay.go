@@ -70,6 +70,7 @@ var (
 	errEvent       = errors.New("publish takes a room, the name of an event, and its arguments")
 	errReserved    = errors.New("this event name is reserved")
 	errForbidden   = errors.New("not allowed by the token")
+	errRate        = errors.New("too many joins, try again later")
 	errRooms       = errors.New("too many rooms")
 	errPlaceholder = errors.New("an argument looks like a binary placeholder")
 	errInternal    = errors.New("internal error")
@@ -228,6 +229,8 @@ func (rl *relay) join(ctx context.Context, s *sio.Socket, args sio.Args) (reply,
 		return reply{}, errSocketRoom
 	case !allowed(identityOf(ctx).may.Join, room):
 		return reply{}, errForbidden
+	case !identityOf(ctx).joins.Allow():
+		return reply{}, errRate
 	}
 	if !s.In(room) {
 		n := 0

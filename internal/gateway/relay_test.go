@@ -109,7 +109,8 @@ func TestRelayForwardsBinary(t *testing.T) {
 		{`{"a":[1,{"b":{"_placeholder":true,"num":0}}]}`, []string{"one"}, ``},
 		{`{"_placeholder":true,"num":0},{"x":[{"_placeholder":true,"num":1}]}`, []string{"", "two"}, ``},
 		{
-			`{"_placeholder":true,"num":1},{"_placeholder":true,"num":0}`, []string{"zero", "one"},
+			`{"_placeholder":true,"num":1},{"_placeholder":true,"num":0}`,
+			[]string{"zero", "one"},
 			`{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}`,
 		},
 	} {
@@ -357,4 +358,26 @@ func TestRelayMetaIsOfTheServer(t *testing.T) {
 	if args, m := ann.published("e"); len(args) != 1 || m.From != bob.id || m.User != "bob" || m.Node != "node-1" {
 		t.Errorf("got %s, meta %+v", args, m)
 	}
+}
+
+// A join costs more than the client pays for it, as it lists the members.
+func TestRelayTooManyJoins(t *testing.T) {
+	n := start(t, "RELAY=true", "RELAY_MAX_ROOMS=20")
+	ann, bob := n.dial(`{}`), n.dial(`{}`)
+	for i := range 20 {
+		ann.join(fmt.Sprint(i)) // all the rooms it may have, at once
+	}
+	var last answer
+	for range 20 {
+		last = ann.call("join", "0")
+	}
+	if last.OK || last.Error != "too many joins, try again later" {
+		t.Errorf("got %+v", last)
+	}
+	for _, event := range []string{"leave", "publish"} {
+		if a := ann.call(event, "0", "e"); !a.OK {
+			t.Errorf("%s: %+v", event, a)
+		}
+	}
+	bob.join("0")
 }

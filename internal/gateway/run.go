@@ -73,6 +73,7 @@ func New(c *Config, log *slog.Logger) (*Gateway, error) {
 	root := false
 	for _, name := range c.Namespaces {
 		root = root || name == "/"
+		m.namespace(name) // before clients can take all labels
 		serve(g.io.Of(name).Handlers)
 	}
 	if !root { // the server always has it
@@ -95,9 +96,20 @@ func New(c *Config, log *slog.Logger) (*Gateway, error) {
 
 func (g *Gateway) server(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: g.cfg.ReadHeaderTimeout, IdleTimeout: g.cfg.IdleTimeout, MaxHeaderBytes: g.cfg.MaxHeaderBytes,
+		Handler: g.bodyDeadline(h), ReadHeaderTimeout: g.cfg.ReadHeaderTimeout, IdleTimeout: g.cfg.IdleTimeout, MaxHeaderBytes: g.cfg.MaxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // what clients do wrong
 	}
+}
+
+// bodyDeadline bounds the time for a body, also of one that no handler reads: net/http reads the rest of it before it
+// answers, and knows no end. The server sets the deadline anew for the next request.
+func (g *Gateway) bodyDeadline(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.cfg.BodyTimeout)) // every connection of ours has one
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // Listen takes the two addresses.

@@ -343,9 +343,11 @@ func (s *Session) tick() {
 		s.scheduleLocked(s.srv.opts.PingTimeout)
 		s.mu.Unlock()
 		s.queuedHook(pingMessage.size)
-	case s.delivering:
+	case s.delivering: // its pongs wait to be read; without a ping now and then it would give us up
+		s.pushLocked(queued{m: pingMessage})
 		s.scheduleLocked(s.srv.opts.PingTimeout)
 		s.mu.Unlock()
+		s.queuedHook(pingMessage.size)
 	default:
 		s.mu.Unlock()
 		s.end(ReasonPingTimeout, nil, farewellClose)

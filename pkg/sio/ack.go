@@ -102,7 +102,9 @@ func collect(ctx context.Context, start func(func()) bool, request func(ctx cont
 			}
 		}
 		started := start(func() {
-			err := request(ctx, func(a Args, err error) { put(result{a, err}, false) })
+			err := caught(func() error {
+				return request(ctx, func(a Args, err error) { put(result{a, err}, false) })
+			})
 			put(result{err: err}, true)
 		})
 		if !started {

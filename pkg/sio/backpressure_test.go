@@ -129,9 +129,9 @@ func TestBackPressureEnds(t *testing.T) {
 
 // countedContext is a context of a middleware that is done, and tells how often it was asked.
 type countedContext struct {
-	context.Context
-	done  chan struct{}
-	asked func()
+	context.Context //nolint:containedctx // it is one
+	done            chan struct{}
+	asked           func()
 }
 
 func (c countedContext) Done() <-chan struct{} { c.asked(); return c.done }
@@ -184,6 +184,7 @@ func TestSlowConsumer(t *testing.T) {
 		slow.send("0")
 		healthy := l.ws()
 		healthy.connect("/", "")
+		synctest.Wait()
 		text := strings.Repeat("x", 1000)
 		for n := range 200 {
 			if err := l.Emit(t.Context(), "e", n, text); err != nil {

@@ -209,12 +209,15 @@ func (c *conn) admit(ctx context.Context, cancel context.CancelCauseFunc, p *sio
 		return
 	}
 	s := &Socket{
-		ns: ns, conn: c, ctx: ctx, cancel: cancel,
+		ns: ns, conn: c, ctx: ctx, cancel: cancel, ended: ctx.Done(),
 		handshake: Handshake{req: c.session.Request(), auth: p.Payload},
 	}
 	restored := s.identify(ctx)
 	if err := s.askMiddlewares(ctx); err != nil {
 		s.end(ReasonServerDisconnect, err)
+		if restored != nil { // it may come again, with a new token
+			ns.recoverer.Persist(restored, true)
+		}
 		c.forget(p.Namespace)
 		c.refuse(p.Namespace, err)
 		return
@@ -235,6 +238,7 @@ func (c *conn) admit(ctx context.Context, cancel context.CancelCauseFunc, p *sio
 	} else if !r.Admit(ctx, s, restored, func(missed []*Outgoing) { s.welcome(restored, missed) }) {
 		// So much was sent since the middlewares were asked that not all of it could be kept. The client comes again.
 		c.close(errMissed)
+		ns.release() // there will be no last task to do it
 		return
 	}
 	s.start()
@@ -335,8 +339,15 @@ func (s *Socket) welcome(restored *SocketState, missed []*Outgoing) {
 	if err != nil {
 		panic("sio: " + err.Error()) // strings
 	}
+	s.ns.index.add(s) // before the client knows: from then on it counts on being reached
 	_ = s.conn.send(&sioproto.Packet{Type: sioproto.Connect, Namespace: s.ns.name, Payload: payload})
-	s.ns.index.add(s)
+	s.mu.Lock()
+	s.told = true
+	out := s.state == socketDisconnected && s.reason == ReasonServerDisconnect
+	s.mu.Unlock()
+	if out { // who put it out could not say so before the client knew that it was in
+		_ = s.conn.send(&sioproto.Packet{Type: sioproto.Disconnect, Namespace: s.ns.name})
+	}
 	if !s.Connected() { // it ended meanwhile, and may have missed itself in the index
 		s.ns.index.remove(s, nil)
 	}

@@ -57,6 +57,7 @@ var (
 	errInvalidState     = errors.New("packet for a namespace that is not joined")
 	errUnexpectedPacket = errors.New("packet that only servers send")
 	errConnectTimeout   = errors.New("no namespace joined in time")
+	errNotEncoded       = errors.New("sio: acknowledge")
 	errMissed           = errors.New("missed events are no longer known")
 	errBinaryData       = errors.New("binary data in a connect error")
 )

@@ -2,6 +2,7 @@ package sio
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"sync/atomic"
@@ -94,7 +95,11 @@ func (e *Event) Ack(values ...any) error {
 	case e.acked.Swap(true):
 		return ErrAcked
 	}
-	return e.reply(values)
+	err := e.reply(values)
+	if errors.Is(err, errNotEncoded) { // nothing has gone out
+		e.acked.Store(false)
+	}
+	return err
 }
 
 // Handler answers an event of a socket. Its error is reported to [Hooks.HandlerError] and the log; the client learns

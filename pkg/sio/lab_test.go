@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -135,6 +136,16 @@ func (l *lab) errors() []report {
 	return slices.Clone(l.reports)
 }
 
+// until waits, outside a bubble, for what is about to happen.
+func until(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(siotest.Patience); !holds(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
 // only returns the one socket of a namespace.
 func only(t testing.TB, ns *sio.Namespace) *sio.Socket {
 	t.Helper()
@@ -173,6 +184,13 @@ func (l *lab) newClient() *client {
 	l.clients = append(l.clients, c)
 	l.mu.Unlock()
 	return c
+}
+
+// oneConn returns an HTTP client that uses a connection that is there.
+func oneConn(conn net.Conn) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+	}}
 }
 
 const base = "http://memory/socket.io/?EIO=4&transport="

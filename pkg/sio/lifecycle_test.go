@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,6 +178,69 @@ func TestDisconnectOnce(t *testing.T) {
 	})
 }
 
+// slowConnect are options with which the server takes a second between sending CONNECT and what it does next. That stands
+// for being put aside by the scheduler at that moment.
+func slowConnect() *sio.Options {
+	var (
+		opts  sio.Options
+		first atomic.Bool
+	)
+	opts.Hooks.Connected = func(*sio.Socket) { first.Store(true) }
+	opts.Engine.Hooks.Queued = func(n int) {
+		if n > 0 && first.Swap(false) {
+			time.Sleep(time.Second)
+		}
+	}
+	return &opts
+}
+
+// A client that knows that it is connected gets what is sent from then on.
+func TestConnectedMeansVisible(t *testing.T) {
+	bubble(t, slowConnect(), func(t *testing.T, l *lab) {
+		c := l.ws()
+		j := c.connect("/", "")
+		_ = l.Emit(t.Context(), "e")
+		_ = l.To(j.SID).Emit(t.Context(), "e")
+		if got := c.drain(); len(got) != 2 {
+			t.Errorf("got %q, want two events", got)
+		}
+	})
+}
+
+// A client may say what it has to say and leave before the server has come to call OnConnect.
+func TestLeavesBeforeOnConnect(t *testing.T) {
+	bubble(t, slowConnect(), func(t *testing.T, l *lab) {
+		var g log
+		l.Use(func(ctx context.Context, _ *sio.Socket) (context.Context, error) { return ctx, nil })
+		l.OnConnect(func(context.Context, *sio.Socket) error { g.add("connect"); return nil })
+		l.On("bye", func(context.Context, *sio.Socket, *sio.Event) error { g.add("bye"); return nil })
+		l.OnDisconnect(func(_ context.Context, _ *sio.Socket, r sio.Reason) { g.add("%s", r) })
+		c := l.ws()
+		c.connect("/", "")
+		c.send(`2["bye"]`, "1")
+		time.Sleep(time.Minute)
+		g.want(t, "connect", "bye", "client namespace disconnect")
+	})
+}
+
+// A socket may be put out before its client knows that it is in. The client must not be left believing the contrary.
+func TestDisconnectBeforeTheClientKnows(t *testing.T) {
+	for _, recovery := range []*sio.RecoveryOptions{nil, {}} {
+		t.Run(fmt.Sprint("recovery=", recovery != nil), func(t *testing.T) {
+			opts := &sio.Options{Recovery: recovery}
+			opts.Hooks.Connected = func(s *sio.Socket) { s.Disconnect(false) } // stands for anybody who found it in a room
+			bubble(t, opts, func(t *testing.T, l *lab) {
+				c := l.ws()
+				c.send("0")
+				got := c.drain()
+				if l.Len() != 0 || len(got) == 0 || got[len(got)-1] != "1" {
+					t.Errorf("%d sockets, and the client was told %q", l.Len(), got)
+				}
+			})
+		})
+	}
+}
+
 func TestOnConnectError(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, l *lab) {
 		var g log
@@ -301,7 +365,10 @@ func TestLesson23_APIInsideOnDisconnect(t *testing.T) {
 					_ = s.Emit("e")
 					_, _ = s.EmitWithAck(ctx, "e")
 					_ = s.To("room").Emit(ctx, "gone", s.ID())
-					for range s.To("room").EmitWithAck(ctx, "asked") {
+					for _, err := range s.To("room").EmitWithAck(ctx, "asked") {
+						if err != nil && !errors.Is(err, sio.ErrAckTimeout) && !errors.Is(err, sio.ErrServerClosed) {
+							t.Error(err)
+						}
 					}
 					_, _ = l.FetchSockets(ctx)
 					_ = l.SocketsJoin(ctx, "joined")

@@ -159,7 +159,7 @@ func (ns *Namespace) serverEvent(ctx context.Context, out *Outgoing, answer func
 		ev.reply = func(values []any) error {
 			payload, atts, err := sioproto.AppendArgs(nil, nil, values...)
 			if err != nil {
-				return fmt.Errorf("sio: acknowledge: %w", err)
+				return fmt.Errorf("%w: %w", errNotEncoded, err)
 			}
 			answer(Args{payload, atts, 0})
 			return nil

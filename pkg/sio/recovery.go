@@ -29,6 +29,7 @@ type recovery struct {
 	bytes    int
 	live     map[string]tracked       // by pid
 	sessions map[string]*list.Element // by pid
+	claims   map[string]chan struct{} // by pid: restored, and neither admitted nor given back yet
 	order    *list.List               // of saved, the first to expire at the front
 	timer    *time.Timer
 }
@@ -55,7 +56,8 @@ var _ Recoverer = (*recovery)(nil)
 func newRecovery(l *Local, opts RecoveryOptions, grace time.Duration) *recovery {
 	r := &recovery{
 		memory: memory{l}, opts: opts, keep: opts.MaxDisconnection + grace, epoch: newID()[:8], next: 1,
-		live: make(map[string]tracked), sessions: make(map[string]*list.Element), order: list.New(),
+		live: make(map[string]tracked), claims: make(map[string]chan struct{}),
+		sessions: make(map[string]*list.Element), order: list.New(),
 	}
 	r.timer = time.AfterFunc(opts.MaxDisconnection, func() { r.locked(r.expireLocked) })
 	r.timer.Stop()
@@ -77,6 +79,10 @@ func (r *recovery) Close() error {
 			close(t.gone)
 		}
 		clear(r.live)
+		for _, c := range r.claims {
+			close(c)
+		}
+		clear(r.claims)
 		clear(r.sessions)
 		r.order.Init()
 	})
@@ -150,33 +156,57 @@ func (r *recovery) Send(s *Socket, out *Outgoing) error {
 
 // Restore implements Recoverer. A session can be restored once.
 func (r *recovery) Restore(ctx context.Context, pid, offset string) (*SocketState, error) {
-	r.mu.Lock()
-	old, alive := r.live[pid]
-	r.mu.Unlock()
-	if alive { // its client knows of the loss before we do
-		old.socket.conn.lost()
+	for {
+		session, old, busy := r.claim(pid, offset)
+		if busy == nil {
+			return session, nil
+		}
+		if old != nil { // its client knows of the loss before we do
+			old.conn.lost()
+		}
 		select {
-		case <-old.gone: // somebody else may be about to end it
+		case <-busy:
 		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// claim takes a session out. If it is in use, busy is closed when it is so no longer; by whom, old tells, unless that is an
+// earlier try of the client that is still with its middlewares.
+func (r *recovery) claim(pid, offset string) (session *SocketState, old *Socket, busy <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if t, alive := r.live[pid]; alive {
+		return nil, t.socket, t.gone
+	}
+	if c := r.claims[pid]; c != nil {
+		return nil, nil, c
+	}
 	r.expireLocked()
 	e := r.sessions[pid]
 	if e == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
-	session := r.forgetLocked(e)
+	session = r.forgetLocked(e)
 	position, ok := r.parse(offset)
 	if !ok && offset != "" || position > r.next {
-		return nil, nil
+		return nil, nil, nil
 	}
 	session.position, session.restored = max(position, session.start), r.next
 	if session.position < r.firstLocked() {
-		return nil, nil
+		return nil, nil, nil
 	}
-	return session, nil
+	r.claims[pid] = make(chan struct{})
+	return session, nil, nil
+}
+
+// settleLocked lets those go on who wait for a session that was restored.
+func (r *recovery) settleLocked(pid string) {
+	if c := r.claims[pid]; c != nil {
+		delete(r.claims, pid)
+		close(c)
+	}
 }
 
 // Admit implements Recoverer.
@@ -187,6 +217,7 @@ func (r *recovery) Admit(_ context.Context, s *Socket, restored *SocketState, de
 	if restored != nil {
 		first := r.firstLocked()
 		if restored.position < first {
+			r.settleLocked(restored.PID)
 			return false
 		}
 		in := restored.in
@@ -201,14 +232,16 @@ func (r *recovery) Admit(_ context.Context, s *Socket, restored *SocketState, de
 	}
 	start := r.next
 	if restored != nil {
+		defer r.settleLocked(restored.PID)
 		start = restored.position // what it missed may be lost once more
 	}
+	connected := s.Connected() // if so, Persist has not been called, and waits for us if it is
 	deliver(missed)
 	switch {
-	case s.Connected():
-		r.live[s.pid] = tracked{s, start, make(chan struct{})}
-	case restored != nil: // it is gone already; Persist takes no notice of who is not admitted
+	case restored != nil && !s.Connected(): // gone, maybe before it had its rooms; Persist takes no notice of who is not live
 		r.saveLocked(restored)
+	case connected:
+		r.live[s.pid] = tracked{s, start, make(chan struct{})}
 	}
 	return true
 }
@@ -229,9 +262,13 @@ func (r *recovery) Persist(s *SocketState, recoverable bool) {
 		delete(r.live, s.PID)
 		close(t.gone)
 	}
-	if recoverable && s.start > 0 { // else it was never admitted
+	if s.start == 0 { // it was never admitted
+		return
+	}
+	if recoverable {
 		r.saveLocked(s)
 	}
+	r.settleLocked(s.PID)
 }
 
 func (r *recovery) saveLocked(s *SocketState) {

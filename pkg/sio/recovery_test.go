@@ -36,7 +36,9 @@ func (p *player) auth() string {
 
 // join connects c and takes what comes before the answer.
 func (p *player) join(c *client) bool {
-	c.send("0" + p.auth())
+	if c.trySend("0"+p.auth()) != nil {
+		return false
+	}
 	for {
 		packet, ok := c.next()
 		if !ok {
@@ -346,6 +348,37 @@ func TestRecoveryEmitToSocketThatIsAway(t *testing.T) {
 		c.cut()
 		synctest.Wait()
 		_ = s.Emit("e", "2") // as the official server does; whether it says that the socket is away is not the point
+		c = l.ws()
+		p.join(c)
+		p.drain(c)
+		if !p.recovered {
+			t.Error("not recovered")
+		}
+		p.wantGot(t, "1", "2")
+	})
+}
+
+// The connection that a client comes back on may be lost while its middlewares still run; the next one finds the session.
+func TestRecoveryClientReturnsAgainDuringMiddlewares(t *testing.T) {
+	bubble(t, recovering(sio.RecoveryOptions{}), func(t *testing.T, l *lab) {
+		var slow time.Duration
+		l.Use(func(ctx context.Context, _ *sio.Socket) (context.Context, error) {
+			time.Sleep(slow)
+			return ctx, nil
+		})
+		var p player
+		c := l.ws()
+		p.join(c)
+		emit(t, l, "1")
+		p.drain(c)
+		c.cut()
+		synctest.Wait()
+		slow = 5 * time.Second
+		c = l.ws()
+		c.send("0" + p.auth())
+		time.Sleep(time.Second)
+		c.cut()
+		emit(t, l, "2")
 		c = l.ws()
 		p.join(c)
 		p.drain(c)

@@ -254,10 +254,8 @@ func TestLesson11_JoinRacesWithDisconnect(t *testing.T) {
 	for i := range 200 {
 		c := l.ws()
 		j := c.connect("/", "")
+		until(t, "visible", func() bool { return l.Socket(j.SID) != nil }) // the answer is sent first
 		s := l.Socket(j.SID)
-		for s == nil { // the answer may be here before the socket is visible
-			s = l.Socket(j.SID)
-		}
 		var wg sync.WaitGroup
 		for k := range 3 {
 			wg.Go(func() {
@@ -287,12 +285,9 @@ func TestLesson11_JoinRacesWithDisconnect(t *testing.T) {
 func TestRoomsJoinRacesWithLeave(t *testing.T) {
 	l := newLab(t, nil)
 	c := l.ws()
-	c.connect("/", "")
-	var s *sio.Socket
-	for s == nil {
-		for s = range l.Sockets() {
-		}
-	}
+	j := c.connect("/", "")
+	until(t, "visible", func() bool { return l.Socket(j.SID) != nil })
+	s := l.Socket(j.SID)
 	for i := range 20_000 {
 		s.Join("room")
 		var wg sync.WaitGroup
@@ -314,10 +309,8 @@ func TestRoomsHammer(t *testing.T) {
 		c.connect("/", "")
 		clients = append(clients, c)
 	}
-	var sockets []*sio.Socket
-	for len(sockets) < len(clients) {
-		sockets = slices.Collect(l.Sockets())
-	}
+	until(t, "visible", func() bool { return l.Len() == len(clients) })
+	sockets := slices.Collect(l.Sockets())
 	var wg sync.WaitGroup
 	for i, s := range sockets {
 		wg.Go(func() {

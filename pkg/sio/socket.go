@@ -31,6 +31,7 @@ type Socket struct {
 	handshake Handshake
 	recovered bool
 	cancel    context.CancelCauseFunc
+	ended     <-chan struct{} // closed by cancel; ctx may end before, by what the middlewares made of it
 
 	acks pendingAcks
 
@@ -44,6 +45,7 @@ type Socket struct {
 	tasks    []task
 	running  bool          // somebody works through tasks
 	started  bool          // tasks may run: the client has been told that it is connected
+	told     bool          // CONNECT has been sent
 	welcomed bool          // broadcasts reach it; before that a recovered client gets them with what it missed
 	room     chan struct{} // a reader waits for room in tasks
 }
@@ -285,7 +287,7 @@ func (s *Socket) send(out *Outgoing, m *eio.Message) error {
 
 func (s *Socket) observe(out *Outgoing) {
 	for _, f := range s.ns.get().anyOutgoing {
-		f(s, out)
+		_ = s.guard("", func() error { f(s, out); return nil }) // guard has reported a panic
 	}
 }
 
@@ -346,7 +348,7 @@ func (s *Socket) ack(id uint64, values []any) error {
 	}
 	payload, atts, err := sioproto.AppendArgs(nil, nil, values...)
 	if err != nil {
-		return fmt.Errorf("sio: acknowledge: %w", err)
+		return fmt.Errorf("%w: %w", errNotEncoded, err)
 	}
 	return s.conn.send(&sioproto.Packet{
 		Type: sioproto.Ack, Namespace: s.ns.name, ID: id, HasID: true, Payload: payload, Attachments: atts,
@@ -360,36 +362,39 @@ func (s *Socket) enqueue(ev *Event) {
 		if s.room == nil {
 			s.room = make(chan struct{})
 		}
-		room, ctx := s.room, s.ctx
+		room := s.room
 		s.mu.Unlock()
 		select {
 		case <-room:
-		case <-ctx.Done():
+		case <-s.ended:
 		}
 		s.mu.Lock()
 	}
 	if s.state == socketConnected {
 		s.tasks = append(s.tasks, task{event: ev})
-		s.runLocked()
 	}
-	s.mu.Unlock()
+	s.runUnlock()
 }
 
 // start lets tasks run, OnConnect first.
 func (s *Socket) start() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.state == socketDisconnected {
-		return
-	}
 	s.started = true
 	s.tasks = slices.Insert(s.tasks, 0, task{connect: true})
-	s.runLocked()
+	s.runUnlock()
 }
 
-func (s *Socket) runLocked() {
+// runUnlock sees to it that somebody works through the tasks, and unlocks mu. When the server is closing and starts nothing
+// any more, that is the caller: the end of each socket is told to its handlers.
+func (s *Socket) runUnlock() {
+	here := false
 	if s.started && !s.running && len(s.tasks) > 0 {
-		s.running = s.ns.srv.start(s.run)
+		s.running = true
+		here = !s.ns.srv.start(s.run)
+	}
+	s.mu.Unlock()
+	if here {
+		s.run()
 	}
 }
 
@@ -397,22 +402,20 @@ func (s *Socket) runLocked() {
 func (s *Socket) run() {
 	for {
 		s.mu.Lock()
-		batch := s.tasks
-		s.tasks = nil
+		if len(s.tasks) == 0 {
+			s.tasks, s.running = nil, false
+			s.mu.Unlock()
+			return
+		}
+		t := s.tasks[0]
+		s.tasks[0] = task{}
+		s.tasks = s.tasks[1:]
 		if s.room != nil {
 			close(s.room)
 			s.room = nil
 		}
-		if len(batch) == 0 {
-			s.running = false
-			s.mu.Unlock()
-			return
-		}
 		s.mu.Unlock()
-		for i := range batch {
-			s.perform(batch[i])
-			batch[i] = task{}
-		}
+		s.perform(t)
 	}
 }
 
@@ -530,9 +533,10 @@ func (s *Socket) endWith(reason Reason, err error, last *sioproto.Packet) {
 		rooms = append(rooms, room)
 	}
 	session := &SocketState{ID: s.id, PID: s.pid, Rooms: rooms, Data: s.data}
+	told := s.told
 	s.mu.Unlock()
 
-	if last != nil {
+	if last != nil && told { // else welcome sends it
 		_ = s.conn.send(last) // or it has gone already
 	}
 	cause := &DisconnectError{Reason: reason, Err: err}
@@ -548,16 +552,13 @@ func (s *Socket) endWith(reason Reason, err error, last *sioproto.Packet) {
 		}
 	}
 	s.conn.left(s)
-	s.mu.Lock()
-	welcome := s.started // else nobody was told of it
-	if welcome {
-		s.tasks = append(s.tasks, task{})
-		s.runLocked()
-	}
-	s.mu.Unlock()
-	if !welcome {
+	if was == socketJoining {
 		s.ns.release()
+		return
 	}
+	s.mu.Lock()
+	s.tasks = append(s.tasks, task{}) // it may leave before OnConnect was called: one thing after the other
+	s.runUnlock()
 }
 
 // RemoteSocket describes a socket of any node, and acts on it.
