@@ -42,7 +42,7 @@ func TestHandlersRunInOrder(t *testing.T) {
 				c.send(`2["e",1]`, `2["e",2]`, `2["e",3]`, `1`)
 				time.Sleep(time.Minute)
 				g.want(t, "connect 1", "connect 2", "event 1", "event 2", "event 3",
-					"disconnecting client namespace disconnect 3", "disconnect client namespace disconnect 1")
+					"disconnecting client namespace disconnect 3", "disconnect client namespace disconnect 0")
 			})
 		})
 	}

@@ -181,6 +181,13 @@ func (srv *Server) start(f func()) bool {
 	return true
 }
 
+// startOrRun is start for what must not be left out: once the server is closed, the caller does it.
+func (srv *Server) startOrRun(f func()) {
+	if !srv.start(f) {
+		f()
+	}
+}
+
 // Shutdown refuses new clients, closes the connections of those there are, so that they reconnect elsewhere, waits for the
 // handlers that run, and closes the adapters. When ctx is done it does not wait any longer and returns its error. Shut it
 // down before its http.Server, which does not know of WebSockets.

@@ -41,6 +41,7 @@ type Socket struct {
 	state    socketState
 	reason   Reason // why it ended
 	rooms    map[string]struct{}
+	left     bool // no rooms any more, not even its own
 	data     any
 	tasks    []task
 	running  bool          // somebody works through tasks
@@ -117,10 +118,14 @@ func (s *Socket) Leave(rooms ...string) {
 	}
 }
 
-// Rooms returns the rooms the socket is in, its own first. In OnDisconnecting they are those it was in.
+// Rooms returns the rooms the socket is in, its own first. In OnDisconnecting they are those it was in, in OnDisconnect
+// there are none.
 func (s *Socket) Rooms() iter.Seq[string] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.left {
+		return slices.Values[[]string](nil)
+	}
 	rooms := make([]string, 0, len(s.rooms)+1)
 	for room := range s.rooms {
 		rooms = append(rooms, room)
@@ -134,7 +139,7 @@ func (s *Socket) In(room string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, ok := s.rooms[room]
-	return ok || room == s.id
+	return ok || room == s.id && !s.left
 }
 
 // stage tells whether the middlewares still run, and whether s has yet to get what it missed.
@@ -384,17 +389,13 @@ func (s *Socket) start() {
 	s.runUnlock()
 }
 
-// runUnlock sees to it that somebody works through the tasks, and unlocks mu. When the server is closing and starts nothing
-// any more, that is the caller: the end of each socket is told to its handlers.
+// runUnlock unlocks mu and sees to it that somebody works through the tasks.
 func (s *Socket) runUnlock() {
-	here := false
-	if s.started && !s.running && len(s.tasks) > 0 {
-		s.running = true
-		here = !s.ns.srv.start(s.run)
-	}
+	run := s.started && !s.running && len(s.tasks) > 0
+	s.running = s.running || run
 	s.mu.Unlock()
-	if here {
-		s.run()
+	if run {
+		s.ns.srv.startOrRun(s.run) // also when the server is closing: the end of each socket is told to its handlers
 	}
 }
 
@@ -438,7 +439,7 @@ func (s *Socket) perform(t task) {
 			_ = s.guard("", func() error { f(ctx, s, s.reason); return nil }) // guard has reported a panic
 		}
 		s.mu.Lock()
-		s.rooms = nil
+		s.rooms, s.left = nil, true
 		s.mu.Unlock()
 		for _, f := range set.disconnect {
 			_ = s.guard("", func() error { f(ctx, s, s.reason); return nil })
