@@ -74,6 +74,9 @@ func TestMetricsOfPollingAndUpgrade(t *testing.T) {
 	before := n.scrape()
 	c := n.client()
 	c.Handshake()
+	const sent = `patchbay_sent_bytes_total{transport="polling"}`
+	eventually(t, "the handshake is counted", func() bool { return n.scrape().since(before)[sent] > 100 })
+	open := n.scrape().since(before)[sent]
 	c.Send("40")
 	connect := c.Get().Body
 	c.Send(`421["leave","x"]`, `422["leave","y"]`)
@@ -85,7 +88,7 @@ func TestMetricsOfPollingAndUpgrade(t *testing.T) {
 		`messages_received_total{transport="polling"}`: 3,
 		`received_bytes_total{transport="polling"}`:    float64(len(`0`) + 2*len(`21["leave","x"]`)),
 		`messages_sent_total{transport="polling"}`:     3,
-		`sent_bytes_total{transport="polling"}`:        float64(len(connect) + len(acks)),
+		`sent_bytes_total{transport="polling"}`:        open + float64(len(connect)+len(acks)),
 		`events_received_total{namespace="/"}`:         2,
 	}
 	if n := len(strings.Split(acks, siotest.Separator)); n == 1 {

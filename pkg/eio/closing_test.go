@@ -234,7 +234,11 @@ func TestCloseInAccept(t *testing.T) {
 func TestSendInAccept(t *testing.T) {
 	bubble(t, &eio.Options{InitialPacket: text("initial")}, func(t *testing.T, l *lab) {
 		l.accept = func(p *peer) { _ = p.s.Send(text("accepted")) }
-		l.poller().wantPoll(t, "4initial\x1e4accepted") // the open packet was alone
+		p := l.poller()
+		if !strings.HasSuffix(p.first.body, "}\x1e4initial") {
+			t.Errorf("handshake: %q", p.first.body)
+		}
+		p.wantPoll(t, "4accepted")
 		l.ws().want("4initial", "4accepted")
 	})
 }

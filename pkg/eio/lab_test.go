@@ -333,7 +333,8 @@ type poller struct {
 func (l *lab) poller(query ...string) *poller {
 	l.t.Helper()
 	r := l.request("GET", strings.Join(append([]string{pollQuery}, query...), "&"), nil, nil)
-	o, err := parseOpen(r.body)
+	packet, _, _ := strings.Cut(r.body, "\x1e") // behind it comes the initial packet, if any
+	o, err := parseOpen(packet)
 	if r.status != 200 || err != nil {
 		l.t.Fatalf("handshake: %v, %v", r, err)
 	}

@@ -109,15 +109,15 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 	} else {
 		defer s.sent(batch)
 	}
-	n, err := s.respond(w, r, batch)
-	switch {
-	case closing: // the batch ended with the close packet
-		s.end(reason, err, farewellAbort)
-	case err != nil:
-		s.end(ReasonTransportError, err, farewellAbort)
-	default:
-		s.sentHook(Polling, batch, n)
+	if closing { // the batch ends with the close packet; who has read it finds no session any more
+		s.end(reason, nil, farewellAbort)
 	}
+	n, err := s.respond(w, r, batch)
+	if err != nil {
+		s.end(ReasonTransportError, err, farewellAbort)
+		return
+	}
+	s.sentHook(Polling, batch, n)
 }
 
 // respond writes the payload of batch as the answer to a poll.

@@ -296,9 +296,16 @@ func (srv *Server) handshake(w http.ResponseWriter, r *http.Request, query url.V
 	switch {
 	case s == nil: // refused
 	case open != nil:
-		if _, err := s.respond(w, r, []queued{{m: open}}); err != nil {
-			s.end(ReasonTransportError, err, farewellAbort)
+		batch := []queued{{m: open}}
+		if m := srv.opts.InitialPacket; m != nil {
+			batch = append(batch, queued{m: m})
 		}
+		n, err := s.respond(w, r, batch)
+		if err != nil {
+			s.end(ReasonTransportError, err, farewellAbort)
+			return
+		}
+		s.sentHook(Polling, batch, n)
 	case !srv.start(s.write) || !srv.start(func() { s.serveStream(s.stream) }):
 		s.stream.abort()
 	}
@@ -403,7 +410,7 @@ func (srv *Server) open(s *Session) {
 	if f := srv.opts.Hooks.Opened; f != nil {
 		f(s)
 	}
-	if m := srv.opts.InitialPacket; m != nil {
+	if m := srv.opts.InitialPacket; m != nil && s.stream != nil { // else it comes with the handshake's response
 		_ = s.Send(m) // it can only fail if the session is closed already
 	}
 	s.setHandler(srv.newHandler(s))
