@@ -74,9 +74,9 @@ func TestMetricsOfPollingAndUpgrade(t *testing.T) {
 	before := n.scrape()
 	c := n.client()
 	c.Handshake()
-	const sent = `patchbay_sent_bytes_total{transport="polling"}`
-	eventually(t, "the handshake is counted", func() bool { return n.scrape().since(before)[sent] > 100 })
-	open := n.scrape().since(before)[sent]
+	const sentBytes = `patchbay_sent_bytes_total{transport="polling"}`
+	eventually(t, "the handshake is counted", func() bool { return n.scrape().since(before)[sentBytes] > 100 })
+	open := n.scrape().since(before)[sentBytes]
 	c.Send("40")
 	connect := c.Get().Body
 	c.Send(`421["leave","x"]`, `422["leave","y"]`)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +93,19 @@ func (w *WS) Expect(packets ...string) {
 		if got := w.Text(); got != want {
 			w.t.Fatalf("websocket: got %q, want %q", got, want)
 		}
+	}
+}
+
+// ExpectInAnyOrder reads as many frames, which must be text and equal to packets in some order.
+func (w *WS) ExpectInAnyOrder(packets ...string) {
+	w.t.Helper()
+	got := make([]string, len(packets))
+	for i := range got {
+		got[i] = w.Text()
+	}
+	slices.Sort(got)
+	if want := slices.Sorted(slices.Values(packets)); !slices.Equal(got, want) {
+		w.t.Fatalf("websocket: got %q, want %q", got, want)
 	}
 }
 

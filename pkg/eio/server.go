@@ -263,7 +263,11 @@ func (srv *Server) refuse(w http.ResponseWriter, r *http.Request, e *ConnectionE
 		h.Set("Connection", "close")
 		h.Set("Content-Type", "text/html")
 		h.Set("Content-Length", strconv.Itoa(len(e.message())))
-		w.WriteHeader(max(e.Status, http.StatusBadRequest))
+		if e.Status != http.StatusServiceUnavailable {
+			w.WriteHeader(http.StatusBadRequest) // whatever the code
+		} else {
+			w.WriteHeader(e.Status)
+		}
 		_, _ = w.Write([]byte(e.message())) // the client may have gone
 		return
 	}

@@ -40,7 +40,7 @@ var _ eio.Handler = (*conn)(nil)
 
 func (srv *Server) accept(session *eio.Session) eio.Handler {
 	c := &conn{srv: srv, session: session, decoder: srv.opts.Parser.NewDecoder(srv.opts.limits())}
-	c.timer = time.AfterFunc(srv.opts.ConnectTimeout, func() { c.close(errConnectTimeout) })
+	c.timer = time.AfterFunc(srv.opts.ConnectTimeout, func() { c.close(ReasonForcedServerClose, errConnectTimeout) })
 	return c
 }
 
@@ -48,7 +48,7 @@ func (srv *Server) accept(session *eio.Session) eio.Handler {
 func (c *conn) Message(data []byte, binary bool) {
 	p, err := c.decoder.Add(data, binary)
 	if err != nil {
-		c.fail(err)
+		c.fail(ReasonForcedClose, err)
 		return
 	}
 	if p != nil {
@@ -62,7 +62,7 @@ func (c *conn) receive(p *sioproto.Packet) {
 		c.connect(p)
 		return
 	case sioproto.ConnectError:
-		c.fail(errUnexpectedPacket)
+		c.fail(ReasonForcedServerClose, errUnexpectedPacket)
 		return
 	default:
 	}
@@ -72,7 +72,7 @@ func (c *conn) receive(p *sioproto.Packet) {
 		// It crossed the DISCONNECT of either side. The official server closes the connection, and with it the
 		// client's other namespaces.
 	case !ok || e.socket == nil:
-		c.fail(fmt.Errorf("%w: %s for %q", errInvalidState, p.Type, p.Namespace))
+		c.fail(ReasonForcedServerClose, fmt.Errorf("%w: %s for %q", errInvalidState, p.Type, p.Namespace))
 	case p.Type == sioproto.Disconnect:
 		e.socket.end(ReasonClientDisconnect, nil)
 	default:
@@ -94,19 +94,19 @@ func (c *conn) indexLocked(name string) int {
 }
 
 // fail ends the connection because of what the client sent.
-func (c *conn) fail(err error) {
+func (c *conn) fail(reason Reason, err error) {
 	c.srv.opts.Logger.Debug("protocol_error", "session", c.session.ID(), "error", err)
 	if f := c.srv.opts.Hooks.ProtocolError; f != nil {
 		f(err)
 	}
-	c.close(err)
+	c.close(reason, err)
 }
 
 // close ends the connection from our side. Over polling without an open request its end takes a while; the sockets end
 // now.
-func (c *conn) close(err error) {
+func (c *conn) close(reason Reason, err error) {
 	c.session.Close()
-	c.end(ReasonForcedServerClose, err)
+	c.end(reason, err)
 }
 
 // Closed implements eio.Handler.
@@ -148,7 +148,7 @@ func (c *conn) disconnect() {
 			e.socket.disconnect(nil)
 		}
 	}
-	c.close(nil)
+	c.close(ReasonForcedServerClose, nil)
 }
 
 // left notes that a socket has ended. Its place stays, so that what its client had under way is known to be late.
@@ -188,7 +188,7 @@ func (c *conn) connect(p *sioproto.Packet) {
 		cancel(ErrDisconnected)
 	case again: // it is joined, or about to be
 		cancel(errInvalidState)
-		c.fail(fmt.Errorf("%w: second CONNECT for %q", errInvalidState, p.Namespace))
+		c.fail(ReasonForcedServerClose, fmt.Errorf("%w: second CONNECT for %q", errInvalidState, p.Namespace))
 	case full:
 		cancel(errTooManyNamespaces)
 		c.refuse(p.Namespace, errTooManyNamespaces)
@@ -237,7 +237,7 @@ func (c *conn) admit(ctx context.Context, cancel context.CancelCauseFunc, p *sio
 		s.welcome(nil, nil)
 	} else if !r.Admit(ctx, s, restored, func(missed []*Outgoing) { s.welcome(restored, missed) }) {
 		// So much was sent since the middlewares were asked that not all of it could be kept. The client comes again.
-		c.close(errMissed)
+		c.close(ReasonForcedServerClose, errMissed)
 		ns.release() // there will be no last task to do it
 		return
 	}
