@@ -195,7 +195,7 @@ func (n *node) originAllowed(origin string) bool {
 	switch {
 	case r.Status == http.StatusOK && err == nil:
 		return true
-	case r.Status == http.StatusForbidden && r.Body == `{"code":4,"message":"Origin not allowed"}` && res.Status == http.StatusForbidden && res.Body == "Origin not allowed":
+	case r.Status == http.StatusForbidden && r.Body == `{"code":4,"message":"Origin not allowed"}` && res.Status == http.StatusBadRequest && res.Body == "Origin not allowed":
 		return false
 	}
 	n.t.Errorf("origin %q: polling %d %q, WebSocket %d %q %v", origin, r.Status, r.Body, res.Status, res.Body, err)

@@ -403,7 +403,7 @@ func TestMetricsOfARefusedWebSocket(t *testing.T) {
 	before := n.scrape()
 	c := n.client()
 	c.Header.Set("Origin", foreign)
-	if _, r, err := c.TryDial(&websocket.DialOptions{}); err == nil || r.Status != http.StatusForbidden {
+	if _, r, err := c.TryDial(&websocket.DialOptions{}); err == nil || r.Status != http.StatusBadRequest {
 		t.Errorf("got %d, %v", r.Status, err)
 	}
 	n.closed(before).want(t, samples{`requests_refused_total{code="4"}`: 1})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"testing"
@@ -181,13 +182,27 @@ type Pending struct {
 	cancel context.CancelFunc
 }
 
-// GetAsync starts a poll.
+// GetAsync starts a poll and returns when its request is written.
 func (c *Client) GetAsync() *Pending {
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	written := make(chan struct{}, 1)
+	sent := func() {
+		select {
+		case written <- struct{}{}:
+		default: // written again, on another connection, or failed after it was
+		}
+	}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteRequest: func(httptrace.WroteRequestInfo) { sent() },
+	})
 	p := &Pending{c.t, make(chan Response, 1), cancel}
 	addr := c.URL("polling")
 	c.t.Cleanup(cancel)
-	go func() { p.done <- c.do(ctx, http.MethodGet, addr, nil, nil) }() // ends with the request, at the latest by Patience
+	go func() { // ends with the request, at the latest by Patience
+		p.done <- c.do(ctx, http.MethodGet, addr, nil, nil)
+		sent()
+	}()
+	<-written
 	return p
 }
 

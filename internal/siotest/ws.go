@@ -35,6 +35,13 @@ type WS struct {
 	t testing.TB
 }
 
+// In returns w for use in a subtest, so that its failures are those of the subtest.
+func (w *WS) In(t testing.TB) *WS {
+	sub := *w
+	sub.t = t
+	return &sub
+}
+
 func (w *WS) write(typ websocket.MessageType, data string) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)

@@ -101,6 +101,11 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 		s.poll = nil
 		batch = s.takeLocked()
 		closing = s.state == stateClosing
+		if last := len(batch) - 1; closing && last > 0 && batch[last].m == closeMessage {
+			// A client that finds the close in the same payload as a message may close before it has looked at the message
+			// (socket.io-client does): it gets the close with its next poll, as from the official server.
+			batch, s.queue, closing = batch[:last], []queued{batch[last]}, false
+		}
 	}
 	s.mu.Unlock()
 	if last := p.last.Load(); last != nil {

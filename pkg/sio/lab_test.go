@@ -514,3 +514,18 @@ func (g *log) want(t testing.TB, lines ...string) {
 		t.Errorf("got\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(lines, "\n\t"))
 	}
 }
+
+// wantClose polls until the client is told that its connection is closed, which comes by itself.
+func wantClose(t *testing.T, c *client) {
+	t.Helper()
+	for range 3 {
+		body, err := c.do(t.Context(), "GET", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body == "1" {
+			return
+		}
+	}
+	t.Error("no close packet")
+}

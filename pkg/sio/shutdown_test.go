@@ -88,9 +88,7 @@ func TestShutdownWithPollingClientBetweenPolls(t *testing.T) {
 				go func() { done <- l.Shutdown(context.Background()) }() // ends with the test
 				synctest.Wait()
 				if returns {
-					if body, err := c.do(t.Context(), "GET", ""); err != nil || !strings.HasSuffix(body, "\x1e1") {
-						t.Errorf("poll: %q, %v", body, err)
-					}
+					wantClose(t, c)
 				}
 				if err := <-done; err != nil {
 					t.Error(err)

@@ -18,11 +18,13 @@ func TestEngine_1_10_Upgrade(t *testing.T) {
 	wantAliveWS(t, w)
 	want(t, "transport", f.state(t).Sessions[c.SID].Transport, "websocket")
 	t.Run("afterwards HTTP requests are refused", func(t *testing.T) {
+		w := w.In(t)
 		wantRefused(t, c.Get(), 400, badRequest)
 		wantRefused(t, c.Post("4x"), 400, badRequest)
 		wantAliveWS(t, w)
 	})
 	t.Run("another upgrade too", func(t *testing.T) {
+		w := w.In(t)
 		second := c.Dial()
 		want(t, "status", second.ExpectClose(), websocket.StatusNoStatusRcvd)
 		wantAliveWS(t, w)

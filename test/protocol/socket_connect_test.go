@@ -45,7 +45,7 @@ func TestSocket_2_2_UnknownNamespace(t *testing.T) {
 	f := use(t, options{})
 	w := f.ws(t)
 	w.Send("40/nowhere,", `40/other,{"token":1}`)
-	w.Expect(`44/nowhere,{"message":"Invalid namespace"}`, `44/other,{"message":"Invalid namespace"}`)
+	w.ExpectInAnyOrder(`44/nowhere,{"message":"Invalid namespace"}`, `44/other,{"message":"Invalid namespace"}`)
 	w.Connect("/", "")
 	echo(t, w)
 }

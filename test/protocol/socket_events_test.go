@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed-0b620db0/patchbay/internal/siotest"
 )
@@ -24,21 +25,25 @@ func TestSocket_2_5_AckOfTheServer(t *testing.T) {
 		w.Expect(tc.want)
 	}
 	t.Run("it works once", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`425["ack-twice"]`)
 		w.Expect(`435[1]`, `42["after"]`)
 	})
 	t.Run("binary", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`451-7["ack",{"_placeholder":true,"num":0}]`)
 		w.SendBinary("x")
 		w.Expect(`461-7[{"_placeholder":true,"num":0}]`)
 		w.ExpectBinary("x")
 	})
 	t.Run("other namespace", func(t *testing.T) {
+		w := w.In(t)
 		w.Connect("/a", "")
 		w.Send(`42/a,3["ack",1]`)
 		w.Expect(`43/a,3[1]`)
 	})
 	t.Run("in order", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`421["ack"]`, `42["echo"]`, `422["ack"]`)
 		w.Expect(`431[]`, `42["echo"]`, `432[]`)
 	})
@@ -61,17 +66,20 @@ func TestSocket_2_5_AckOfTheClient(t *testing.T) {
 	f := use(t, options{})
 	w, _ := f.joined(t)
 	t.Run("answered", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`42["ask","question",20000,"now?"]`)
 		id := asked(t, w, `,"now?"`)
 		w.Send("43" + id + `["yes",{"n":1}]`)
 		w.Expect(`42["answer",null,"yes",{"n":1}]`)
 	})
 	t.Run("answered with nothing", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`42["ask","question",20000]`)
 		w.Send("43" + asked(t, w, "") + `[]`)
 		w.Expect(`42["answer",null]`)
 	})
 	t.Run("answered with bytes", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`42["ask","question",20000]`)
 		w.Send("461-" + asked(t, w, "") + `[{"_placeholder":true,"num":0}]`)
 		w.SendBinary("x")
@@ -79,6 +87,7 @@ func TestSocket_2_5_AckOfTheClient(t *testing.T) {
 		w.ExpectBinary("x")
 	})
 	t.Run("twice: the second is ignored", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`42["ask","question",20000]`)
 		id := asked(t, w, "")
 		w.Send("43"+id+`[1]`, "43"+id+`[2]`)
@@ -86,10 +95,12 @@ func TestSocket_2_5_AckOfTheClient(t *testing.T) {
 		echo(t, w)
 	})
 	t.Run("unknown ids are ignored", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`43123456[1]`)
 		echo(t, w)
 	})
 	t.Run("out of order", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`42["ask","question",20000,1]`, `42["ask","question",20000,2]`)
 		// Two handlers that run at once may ask in either order.
 		ids := map[string]string{}
@@ -104,10 +115,13 @@ func TestSocket_2_5_AckOfTheClient(t *testing.T) {
 		if one == two || one == "" || two == "" {
 			t.Fatalf("questions: %v", ids)
 		}
-		w.Send("43"+two+`["two"]`, "43"+one+`["one"]`)
-		w.Expect(`42["answer",null,"two"]`, `42["answer",null,"one"]`)
+		w.Send("43" + two + `["two"]`)
+		w.Expect(`42["answer",null,"two"]`)
+		w.Send("43" + one + `["one"]`)
+		w.Expect(`42["answer",null,"one"]`)
 	})
 	t.Run("not in time, and late", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`42["ask","question",50]`)
 		id := asked(t, w, "")
 		w.Expect(`42["answer","operation has timed out"]`)
@@ -115,6 +129,7 @@ func TestSocket_2_5_AckOfTheClient(t *testing.T) {
 		echo(t, w)
 	})
 	t.Run("of another client is not taken", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`42["ask","question",500]`)
 		id := asked(t, w, "")
 		other, _ := f.joined(t)
@@ -123,6 +138,7 @@ func TestSocket_2_5_AckOfTheClient(t *testing.T) {
 		w.Expect(`42["answer","operation has timed out"]`)
 	})
 	t.Run("the two directions are independent", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`42["ask","question",20000]`)
 		id := asked(t, w, "")
 		w.Send("42" + id + `["ack","mine"]`)
@@ -363,9 +379,27 @@ func TestSocket_2_6_Volatile(t *testing.T) {
 	})
 	t.Run("websocket", func(t *testing.T) {
 		w, c := f.joined(t)
-		f.do(t, "socket", args{"id": c.SID, "volatile": true, "event": "seen", "args": []any{}})
-		w.Expect(`42["seen"]`)
+		want(t, "event", volatileTo(t, f, w, c.SID, "seen"), `42["seen"]`)
 	})
+}
+
+// volatileTo has the server emit a volatile event until the client was ready for it, which it is not while
+// the write before it has not been noticed to have ended, and returns what arrived.
+func volatileTo(t *testing.T, f *fixture, w *siotest.WS, room, event string, values ...any) string {
+	t.Helper()
+	if values == nil {
+		values = []any{}
+	}
+	for deadline := time.Now().Add(siotest.Patience); time.Now().Before(deadline); {
+		f.do(t, "emit", args{"to": []string{room}, "volatile": true, "event": event, "args": values})
+		w.Send(`42999["ack"]`)
+		if got := w.Text(); got != "43999[]" {
+			w.Expect("43999[]")
+			return got
+		}
+	}
+	t.Fatal("every volatile event was dropped")
+	return ""
 }
 
 func TestSocket_2_7_UtilityMethods(t *testing.T) {

@@ -20,7 +20,11 @@ var recovering = options{Recovery: &recovery{MaxDisconnectionDuration: 120000, S
 // them, and returns the offset.
 func offsetOf(t *testing.T, w *siotest.WS, values string) string {
 	t.Helper()
-	got := w.Text()
+	return offsetIn(t, w.Text(), values)
+}
+
+func offsetIn(t *testing.T, got, values string) string {
+	t.Helper()
 	m := regexp.MustCompile(`^42\[` + regexp.QuoteMeta(values) + `,"([^"]+)"\]$`).FindStringSubmatch(got)
 	if m == nil {
 		t.Fatalf("got %s, want [%s] and an offset", got, values)
@@ -52,6 +56,7 @@ func TestSocket_2_9_Offsets(t *testing.T) {
 	f := use(t, recovering)
 	w, c := f.joined(t)
 	t.Run("events carry one, and they differ", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`42["echo","a"]`, `42["echo"]`)
 		one, two := offsetOf(t, w, `"echo","a"`), offsetOf(t, w, `"echo"`)
 		want(t, "distinct", one != two, true)
@@ -59,27 +64,31 @@ func TestSocket_2_9_Offsets(t *testing.T) {
 		offsetOf(t, w, `"x",1`)
 	})
 	t.Run("binary events too", func(t *testing.T) {
+		w := w.In(t)
 		emitTo(t, f, c.SID, "x", args{"$binary": "AQID"}, "z")
 		got := w.Text()
 		want(t, got, regexp.MustCompile(`^451-\["x",\{"_placeholder":true,"num":0\},"z","[^"]+"\]$`).MatchString(got), true)
 		w.ExpectBinary("\x01\x02\x03")
 	})
 	t.Run("acks do not", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`421["ack","x"]`)
 		w.Expect(`431["x"]`)
 	})
 	t.Run("events that want an ack do not", func(t *testing.T) {
+		w := w.In(t)
 		w.Send(`42["ask","question",20000,1]`)
 		w.Send("43" + asked(t, w, ",1") + `[2]`)
 		offsetOf(t, w, `"answer",null,2`)
 	})
 	t.Run("volatile events", func(t *testing.T) {
-		f.do(t, "emit", args{"to": []string{c.SID}, "volatile": true, "event": "v", "args": []any{1}})
+		w := w.In(t)
+		got := volatileTo(t, f, w, c.SID, "v", 1)
 		if differs(t, "recovery-after-volatile") {
-			offsetOf(t, w, `"v",1`)
+			offsetIn(t, got, `"v",1`)
 			return
 		}
-		w.Expect(`42["v",1]`)
+		want(t, "event", got, `42["v",1]`)
 	})
 	t.Run("none without the option", func(t *testing.T) {
 		w, _ := use(t, options{}).joined(t)
@@ -377,9 +386,9 @@ func TestSocket_2_9_VolatileEventAsOffset(t *testing.T) {
 	w, c := f.joined(t)
 	emitTo(t, f, c.SID, "seen")
 	offset := offsetOf(t, w, `"seen"`)
-	f.do(t, "emit", args{"to": []string{c.SID}, "volatile": true, "event": "v", "args": []any{}})
+	got := volatileTo(t, f, w, c.SID, "v")
 	var last []string
-	if err := json.Unmarshal([]byte(strings.TrimPrefix(w.Text(), "42")), &last); err != nil {
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(got, "42")), &last); err != nil {
 		t.Fatal(err)
 	}
 	offset = last[len(last)-1]
