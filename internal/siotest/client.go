@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -71,9 +72,7 @@ func New(t testing.TB, base, path string) *Client {
 // and values in turn. A pair replaces what is there; an empty value removes it.
 func (c *Client) URL(transport string, pairs ...string) string {
 	q := url.Values{"EIO": {"4"}, "transport": {transport}}
-	for k, v := range c.Query {
-		q[k] = v
-	}
+	maps.Copy(q, c.Query)
 	if c.SID != "" {
 		q.Set("sid", c.SID)
 	}
@@ -98,12 +97,8 @@ func (c *Client) do(ctx context.Context, method, addr string, header http.Header
 	if err != nil {
 		return Response{Err: err}
 	}
-	for k, v := range c.Header {
-		req.Header[k] = v
-	}
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, c.Header)
+	maps.Copy(req.Header, header)
 	res, err := c.http.Do(req)
 	if err != nil {
 		return Response{Err: err}
@@ -261,7 +256,7 @@ func (c *Client) TryDial(o *websocket.DialOptions, pairs ...string) (*WS, Respon
 	}
 	conn.SetReadLimit(-1)
 	w := &WS{Conn: conn, Response: r, t: c.t}
-	c.t.Cleanup(func() { conn.CloseNow() })
+	c.t.Cleanup(func() { _ = conn.CloseNow() }) // often closed already
 	return w, r, nil
 }
 

@@ -58,7 +58,7 @@ func goroutines() map[string]string {
 		buf = make([]byte, 2*len(buf))
 	}
 	all := map[string]string{}
-	for _, stack := range strings.Split(string(buf), "\n\n") {
+	for stack := range strings.SplitSeq(string(buf), "\n\n") {
 		var id string
 		if _, err := fmt.Sscanf(stack, "goroutine %s", &id); err != nil || owned(stack) {
 			continue

@@ -37,6 +37,7 @@ type WS struct {
 
 // In returns w for use in a subtest, so that its failures are those of the subtest.
 func (w *WS) In(t testing.TB) *WS {
+	t.Helper()
 	sub := *w
 	sub.t = t
 	return &sub
@@ -156,7 +157,7 @@ func (w *WS) expired(err error) bool {
 }
 
 // Close ends the connection with a close frame, as a client that leaves.
-func (w *WS) Close() { w.Conn.Close(websocket.StatusNormalClosure, "") } //nolint:errcheck // the peer may have gone first
+func (w *WS) Close() { w.Conn.Close(websocket.StatusNormalClosure, "") }
 
 // Drop ends the connection without a close frame, as a lost network.
 func (w *WS) Drop() { w.Conn.CloseNow() } //nolint:errcheck // as above

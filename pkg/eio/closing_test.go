@@ -61,7 +61,7 @@ func TestCloseOfAPollingSession(t *testing.T) {
 			p.peer.s.Close()
 			time.Sleep(30*time.Second - 1)
 			p.peer.wantOpen(t)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			p.peer.wantEnd(t, eio.ReasonForcedClose)
 		})
 	})

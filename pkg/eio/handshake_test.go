@@ -111,7 +111,7 @@ func TestRefusals(t *testing.T) {
 
 // rawRequest can send headers that net/http's client refuses to.
 func (l *lab) rawRequest(method, query, origin string) response {
-	r := httptest.NewRequest("GET", enginePath+"?"+query, nil)
+	r := httptest.NewRequest(http.MethodGet, enginePath+"?"+query, nil)
 	if method != "" {
 		r.Method = method
 	}
@@ -360,7 +360,7 @@ func TestOverTLSAndHTTP2(t *testing.T) {
 	ts.EnableHTTP2 = true
 	ts.StartTLS()
 	defer ts.Close()
-	defer srv.Close() //nolint:errcheck // the end of the test
+	defer srv.Close()
 	do := func(method, query, body string) string {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), method, ts.URL+enginePath+"?"+query, strings.NewReader(body))
@@ -374,7 +374,7 @@ func TestOverTLSAndHTTP2(t *testing.T) {
 		defer res.Body.Close()
 		var b strings.Builder
 		_ = res.Write(&b)
-		if res.ProtoMajor != 2 || res.StatusCode != 200 {
+		if res.ProtoMajor != 2 || res.StatusCode != http.StatusOK {
 			t.Fatalf("%s %d: %s", res.Proto, res.StatusCode, b.String())
 		}
 		return b.String()
@@ -405,7 +405,7 @@ func TestOverRealConnections(t *testing.T) {
 	}, &eio.Options{MaxHTTPBufferSize: 100})
 	ts := httptest.NewServer(srv)
 	defer ts.Close()
-	defer srv.Close() //nolint:errcheck // the end of the test
+	defer srv.Close()
 
 	c := siotest.New(t, ts.URL, enginePath)
 	c.Handshake()

@@ -58,7 +58,7 @@ func TestHeartbeatOfAPollingClientThatLeft(t *testing.T) {
 		p := l.poller()
 		time.Sleep(45*time.Second - 1)
 		p.peer.wantOpen(t)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		p.peer.wantEnd(t, eio.ReasonPingTimeout)
 	})
 }

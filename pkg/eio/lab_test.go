@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -75,7 +76,7 @@ func newLab(t testing.TB, opts *eio.Options, buffer int, configure ...func(*http
 		}),
 	}
 	srv.ConnState = func(_ net.Conn, s http.ConnState) {
-		switch s {
+		switch s { //nolint:exhaustive // the others change nothing
 		case http.StateNew:
 			wg.Add(1)
 		case http.StateClosed, http.StateHijacked:
@@ -286,9 +287,7 @@ func (l *lab) do(ctx context.Context, method, target string, h http.Header, body
 	if err != nil {
 		return response{err: err}
 	}
-	for k, v := range h {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, h)
 	res, err := l.http.Do(req)
 	if err != nil {
 		return response{err: err}

@@ -207,7 +207,7 @@ func TestWriteTimeoutOfAPoll(t *testing.T) {
 		_ = p.peer.s.Send(text(strings.Repeat("x", 100_000))) // of which the client takes 1 KiB
 		time.Sleep(5*time.Second - 1)
 		p.peer.wantOpen(t)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		p.peer.wantEnd(t, eio.ReasonTransportError)
 	})
 }

@@ -198,7 +198,7 @@ func TestWriteTimeoutOfAWebSocket(t *testing.T) {
 		_ = c.peer.s.Send(text(strings.Repeat("x", 100_000)))
 		time.Sleep(5*time.Second - 1)
 		c.peer.wantOpen(t)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		c.peer.wantEnd(t, eio.ReasonTransportClose)
 		_ = start
 	})

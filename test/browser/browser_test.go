@@ -59,6 +59,7 @@ func TestPlayground(t *testing.T) {
 }
 
 func drive(t *testing.T, url string) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "node", "--test-reporter=./reporter.mjs", "playground.test.mjs")
 	cmd.Env = append(os.Environ(), "PLAYGROUND_URL="+url, "CHROMIUM="+chromium())
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }

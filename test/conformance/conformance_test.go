@@ -99,7 +99,7 @@ func startOfficial(t *testing.T) map[string]string {
 	if err := json.NewDecoder(stdout).Decode(&urls); err != nil {
 		t.Fatalf("the official server did not start: %v", err)
 	}
-	go io.Copy(io.Discard, stdout) //nolint:errcheck // ends with the process
+	go io.Copy(io.Discard, stdout)
 	return urls
 }
 

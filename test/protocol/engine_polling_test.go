@@ -44,12 +44,13 @@ func TestEngine_1_7_GetTakesWhatIsBuffered(t *testing.T) {
 	wantSlice(t, "packets", c.Poll(), []string{"4a", "4b", "4c"})
 }
 
-// pollPending starts a poll and returns when the server very likely holds it; nothing on the wire says
-// so. Requests that are refused at once and were sent later come back first.
+// pollPending starts a poll and returns when the server holds it.
 func pollPending(t *testing.T, f *fixture, c *siotest.Client) *siotest.Pending {
 	t.Helper()
 	p := c.GetAsync()
-	for range 5 {
+	f.await(t, "poll held", func(s state) bool { return s.Sessions[c.SID].Polling || p.Done() })
+	// Ours says so when its handler starts; requests that are refused at once give it time to wait.
+	for range 3 {
 		c.Do(http.MethodGet, c.URL("bogus"), nil, nil)
 	}
 	if p.Done() {

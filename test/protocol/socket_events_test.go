@@ -3,6 +3,7 @@ package protocol_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -172,9 +173,7 @@ func askAll(t *testing.T, f *fixture, a args) <-chan answers {
 	}
 	done := make(chan answers, 1)
 	body := args{"op": "emitWithAck"}
-	for k, v := range a {
-		body[k] = v
-	}
+	maps.Copy(body, a)
 	b := []byte(mustJSON(t, body))
 	go func() { // ends with the answer of the control
 		var got answers

@@ -385,13 +385,13 @@ func TestSocket_2_9_VolatileEventAsOffset(t *testing.T) {
 	f := use(t, recovering)
 	w, c := f.joined(t)
 	emitTo(t, f, c.SID, "seen")
-	offset := offsetOf(t, w, `"seen"`)
+	offsetOf(t, w, `"seen"`)
 	got := volatileTo(t, f, w, c.SID, "v")
 	var last []string
 	if err := json.Unmarshal([]byte(strings.TrimPrefix(got, "42")), &last); err != nil {
 		t.Fatal(err)
 	}
-	offset = last[len(last)-1]
+	offset := last[len(last)-1]
 	lose(t, f, w, c.SID)
 	emitTo(t, f, c.SID, "missed")
 	w = f.ws(t)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -138,11 +139,10 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	m.Run() // the test binary exits with its result
 	for _, stop := range shared.stops {
 		stop()
 	}
-	os.Exit(code)
 }
 
 // use returns the fixture that all tests with these options share, and lets the test run in parallel.
@@ -249,7 +249,10 @@ type state struct {
 	Namespaces   map[string]map[string]socket `json:"namespaces"`
 }
 
-type session struct{ Transport, State string }
+type session struct {
+	Transport string
+	Polling   bool // a poll is pending
+}
 
 type closed struct{ Reason, Description string }
 
@@ -321,9 +324,7 @@ type args map[string]any
 func (f *fixture) do(t *testing.T, op string, a args) string {
 	t.Helper()
 	body := args{"op": op}
-	for k, v := range a {
-		body[k] = v
-	}
+	maps.Copy(body, a)
 	return string(f.call(t, http.MethodPost, "/do", []byte(mustJSON(t, body))))
 }
 

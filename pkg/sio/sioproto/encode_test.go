@@ -140,9 +140,8 @@ func TestAppendErrors(t *testing.T) {
 	pointer = &pointer
 	held := &struct{ A any }{}
 	held.A = held
-	var unsupported *json.UnsupportedTypeError
 	_, _, err := sioproto.AppendArgs(nil, nil, func() {})
-	if !errors.As(err, &unsupported) {
+	if _, ok := errors.AsType[*json.UnsupportedTypeError](err); !ok {
 		t.Error(err)
 	}
 	for name, c := range map[string]struct {

@@ -66,8 +66,7 @@ func FuzzDecode(f *testing.F) {
 func decodeAny(t *testing.T, payload []byte, atts [][]byte) (v any) {
 	t.Helper()
 	err := sioproto.Raw{JSON: payload, Attachments: atts}.Decode(&v)
-	var overflow *json.UnmarshalTypeError
-	if errors.As(err, &overflow) {
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return nil
 	}
 	if err != nil {

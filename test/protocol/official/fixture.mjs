@@ -252,7 +252,10 @@ const control = createServer(async (req, res) => {
     let answer;
     if (req.url === "/state") {
       const sessions = Object.fromEntries(
-        Object.values(engine.clients).map((s) => [s.id, { transport: s.transport.name, state: s.readyState }]),
+        Object.values(engine.clients).map((s) => [
+          s.id,
+          { transport: s.transport.name, polling: s.transport.name === "polling" && s.transport.writable },
+        ]),
       );
       answer = { ...state, sessions, waiting: [...waiting.keys()], namespaces: namespaces() };
     } else {
