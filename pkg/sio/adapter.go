@@ -57,7 +57,7 @@ type Recoverer interface {
 	Restore(ctx context.Context, pid, offset string) (*SocketState, error)
 	// Admit calls deliver at a moment when no emission is under way; what comes after it is sent to s too. From then on
 	// the client of s may come back. For a restored session deliver gets the events that it has missed; Admit returns
-	// false, without calling it, if some of them are lost.
+	// false, without calling it, if some of them are lost. deliver puts s into its rooms: RoomChanged may be called in it.
 	Admit(ctx context.Context, s *Socket, restored *SocketState, deliver func(missed []*Outgoing)) bool
 	// Persist is called when an admitted socket was disconnected; recoverable tells whether its client may come back.
 	Persist(s *SocketState, recoverable bool)

@@ -27,7 +27,8 @@
 // disconnected; context.Cause then is a [*DisconnectError] with the reason. A panic in a handler is reported
 // ([Hooks.HandlerError]) and ends that socket only.
 //
-// No lock is held while a handler, a middleware, a hook or an adapter runs, so all of this API may be used in them.
+// No lock is held while a handler, a middleware or an adapter runs, so all of this API may be used in them. Hooks are for
+// counting and logging: with recovery on, those of eio.Hooks that tell of the queue run under a lock.
 //
 // # Limits
 //

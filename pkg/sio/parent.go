@@ -26,7 +26,7 @@ func (srv *Server) OfRegexp(re *regexp.Regexp) *ParentNamespace {
 	return p
 }
 
-// OfFunc returns the parent of the namespaces that match admits. It is given the name and what the client gave as auth, and
+// OfFunc returns the parent of the namespaces that match admits; names are of at most 1024 bytes. It is given the name and what the client gave as auth, and
 // asked after the parents that were made before it; an error counts as no.
 func (srv *Server) OfFunc(match func(ctx context.Context, name string, auth json.RawMessage) (bool, error)) *ParentNamespace {
 	p := &ParentNamespace{Handlers: newHandlers(nil), srv: srv, match: match}

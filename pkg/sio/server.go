@@ -119,6 +119,8 @@ func (srv *Server) simple(name string) bool {
 	return ns != nil && ns.recoverer == nil && len(ns.get().use) == 0
 }
 
+const maxNamespaceName = 1024 // bytes of a name that a client makes up
+
 // acquire returns the namespace that a client asks for, and counts it as in use until release.
 func (srv *Server) acquire(ctx context.Context, name string, auth []byte) (*Namespace, error) {
 	srv.mu.Lock()
@@ -129,6 +131,9 @@ func (srv *Server) acquire(ctx context.Context, name string, auth []byte) (*Name
 	srv.mu.Unlock()
 	if ns != nil {
 		return ns, nil
+	}
+	if len(name) > maxNamespaceName { // it would be kept for as long as the namespace
+		parents = nil
 	}
 	for _, p := range parents {
 		var ok bool
