@@ -4,6 +4,12 @@ import { connect, createServer } from "node:net";
 
 const END = Symbol("end");
 
+/** Resets a connection. One that is being shut down is only destroyed: Node 20 would never finish at its own end. */
+function reset(socket) {
+  if (socket.writableEnded) socket.destroy();
+  else socket.resetAndDestroy();
+}
+
 /** One direction of a connection: chunks leave in the order they came, each no earlier than its time. */
 class Lane {
   constructor(proxy, pair, from, to) {
@@ -84,7 +90,7 @@ export class Proxy {
 
   #accept(client) {
     client.on("error", () => {});
-    if (this.refuse) return client.resetAndDestroy();
+    if (this.refuse) return reset(client);
     client.setNoDelay();
     const pair = new Pair(client);
     this.#pairs.add(pair);
@@ -116,8 +122,8 @@ export class Proxy {
 
   reset() {
     for (const { client, upstream } of this.#pairs) {
-      client.resetAndDestroy();
-      upstream?.resetAndDestroy();
+      reset(client);
+      if (upstream) reset(upstream);
     }
   }
 
