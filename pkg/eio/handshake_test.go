@@ -34,7 +34,7 @@ func TestHandshake(t *testing.T) {
 	})
 }
 
-func TestRefusals(t *testing.T) {
+func TestLesson22_Refusals(t *testing.T) {
 	const ws, poll = true, false
 	for _, c := range []struct {
 		name      string

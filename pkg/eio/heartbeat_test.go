@@ -8,7 +8,7 @@ import (
 	"github.com/seed-0b620db0/patchbay/pkg/eio"
 )
 
-func TestHeartbeatWebSocket(t *testing.T) {
+func TestLesson26_HeartbeatWebSocket(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, l *lab) {
 		start := time.Now()
 		c := l.ws()

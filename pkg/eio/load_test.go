@@ -19,7 +19,7 @@ import (
 )
 
 // Many clients come and go over real connections, in every way a client can; afterwards the process is what it was.
-func TestManyConnectsAndDisconnects(t *testing.T) {
+func TestLesson7_ManyConnectsAndDisconnects(t *testing.T) {
 	total := 20_000
 	if testing.Short() {
 		total = 400

@@ -446,7 +446,7 @@ func TestOldInternetExplorer(t *testing.T) {
 	})
 }
 
-func TestPollsOfManyMessagesKeepTheirOrder(t *testing.T) {
+func TestLesson6_PollsOfManyMessagesKeepTheirOrder(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, l *lab) {
 		p := l.poller()
 		const n = 2000

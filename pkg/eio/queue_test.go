@@ -11,7 +11,7 @@ import (
 	"github.com/seed-0b620db0/patchbay/pkg/eio"
 )
 
-func TestSlowConsumer(t *testing.T) {
+func TestLesson10_SlowConsumer(t *testing.T) {
 	fill := func(t *testing.T, p *peer) {
 		t.Helper()
 		m := text(strings.Repeat("x", 1000))

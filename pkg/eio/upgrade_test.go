@@ -56,7 +56,7 @@ func TestUpgradeWithAPollStillOpen(t *testing.T) {
 }
 
 // Lesson: a noop that is sent once leaves the next poll hanging, and the client with it.
-func TestEveryPollDuringAnUpgradeGetsItsNoop(t *testing.T) {
+func TestLesson1_EveryPollDuringAnUpgradeGetsItsNoop(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, l *lab) {
 		p := l.poller()
 		w := p.probe()
@@ -254,7 +254,7 @@ func TestNoMessageAfterClosed(t *testing.T) {
 }
 
 // Lesson: what is queued when the session is closed during its upgrade is delivered all the same.
-func TestCloseWhileUpgrading(t *testing.T) {
+func TestLesson2_CloseWhileUpgrading(t *testing.T) {
 	send := func(p *poller) {
 		for _, m := range []string{"a", "b"} {
 			_ = p.peer.s.Send(text(m))
@@ -301,7 +301,7 @@ func TestCloseWhileUpgrading(t *testing.T) {
 }
 
 // Lesson: a WebSocket request that comes to nothing must not take packets that wait for the poll.
-func TestRequestsThatAreNoUpgradeEatNothing(t *testing.T) {
+func TestLesson3_RequestsThatAreNoUpgradeEatNothing(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, l *lab) {
 		p := l.poller()
 		_ = p.peer.s.Send(text("a"))
@@ -377,7 +377,7 @@ func TestProbesThatAreRefused(t *testing.T) {
 	})
 }
 
-func TestUpgradeTimeout(t *testing.T) {
+func TestLesson4_UpgradeTimeout(t *testing.T) {
 	for name, packet := range map[string]string{"silent": "", "probed": "2probe"} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, &eio.Options{UpgradeTimeout: 4 * time.Second}, func(t *testing.T, l *lab) {

@@ -36,7 +36,7 @@ func TestWebSocketBothWays(t *testing.T) {
 	})
 }
 
-func TestWebSocketFragmentsAndEarlyFrames(t *testing.T) {
+func TestLesson5_WebSocketFragmentsAndEarlyFrames(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, l *lab) {
 		c := l.ws()
 		begin, end := clientFrame(opText, "4a"), clientFrame(opContinuation, "b")
@@ -211,7 +211,7 @@ func TestPerMessageDeflate(t *testing.T) {
 
 // Messages of several frames leave as one, whatever else is sent at the same time: by others, by the heartbeat, and by the
 // library, which answers the client's pings beside our writer.
-func TestMessagesAreNotInterleaved(t *testing.T) {
+func TestLesson9And20_MessagesAreNotInterleaved(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		query   string

@@ -72,7 +72,7 @@ func TestAckOvertakesEvents(t *testing.T) {
 	})
 }
 
-func TestEmitWithAck(t *testing.T) {
+func TestLesson19_EmitWithAck(t *testing.T) {
 	type result struct {
 		args sio.Args
 		err  error

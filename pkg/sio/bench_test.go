@@ -15,7 +15,7 @@ import (
 )
 
 // The broadcast itself costs a fixed number of allocations, whatever the number of members: encoded once, one list.
-func TestBroadcastAllocs(t *testing.T) {
+func TestLesson28_BroadcastAllocs(t *testing.T) {
 	l := newLab(t, nil)
 	for range 100 {
 		c := l.handshake() // no poll is open: nothing runs but what is measured

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-0b620db0/patchbay/pkg/sio"
 )
 
-func TestShutdown(t *testing.T) {
+func TestLesson29_Shutdown(t *testing.T) {
 	for _, stop := range []struct {
 		name string
 		f    func(l *lab) error

@@ -63,7 +63,7 @@ func feed(d sioproto.PacketDecoder, messages []sioproto.Frame) (*sioproto.Packet
 	return nil, nil
 }
 
-func TestDecoderRefuses(t *testing.T) {
+func TestLesson21_DecoderRefuses(t *testing.T) {
 	nest := func(n int) string {
 		return `2["a",` + strings.Repeat("[", n) + strings.Repeat("]", n) + `]`
 	}
