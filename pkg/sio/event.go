@@ -63,7 +63,7 @@ func (a Args) All() iter.Seq2[int, Raw] {
 
 // Values returns the arguments as values to emit again.
 func (a Args) Values() []any {
-	var out []any
+	out := []any{} // not nil, which would be written as null inside another value
 	for _, v := range a.All() {
 		out = append(out, v)
 	}

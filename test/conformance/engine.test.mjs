@@ -48,7 +48,7 @@ each("engine/handshake", async (c) => {
     sid: handshake.sid,
     upgrades: c.mode === "websocket" ? [] : ["websocket"],
     pingInterval: 300,
-    pingTimeout: 1500,
+    pingTimeout: 3000,
     maxPayload: 1_000_000,
   });
 });
