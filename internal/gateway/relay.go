@@ -156,6 +156,9 @@ func (rl *relay) disconnecting(ctx context.Context, s *sio.Socket, _ sio.Reason)
 		}
 		if next := rl.successor(s); next != nil && next.In(room) {
 			rl.tell(ctx, next, room, "join")
+			if !next.In(room) { // it may have said so before
+				rl.tell(ctx, next, room, "leave")
+			}
 		}
 	}
 }
