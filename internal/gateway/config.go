@@ -80,7 +80,7 @@ type Config struct {
 	RecoveryMaxBytes         int           `env:"RECOVERY_MAX_BYTES" envDefault:"16777216" help:"bytes kept in each namespace"`
 	RecoveryMaxSessions      int           `env:"RECOVERY_MAX_SESSIONS" envDefault:"100000" help:"lost sessions kept in each namespace"`
 
-	JWTSecret        string `env:"JWT_SECRET" secret:"true" help:"require of clients a token in auth.token, signed with this secret (HS256, HS384, HS512)"`
+	JWTSecret        string `env:"JWT_SECRET" help:"require of clients a token in auth.token, signed with this secret (HS256, HS384, HS512)"`
 	JWTPublicKeyFile string `env:"JWT_PUBLIC_KEY_FILE" help:"the same, with the public key in this PEM file (RS256 and up, PS256 and up, ES256 and up, EdDSA)"`
 	JWTIssuer        string `env:"JWT_ISSUER" help:"require this iss"`
 	JWTAudience      string `env:"JWT_AUDIENCE" help:"require this aud"`

@@ -33,10 +33,9 @@ func comeBack(l *lab, p *player, c *client, f func()) *client {
 func TestRecoveryBeforeTheFirstEvent(t *testing.T) {
 	bubble(t, recovering(sio.RecoveryOptions{}), func(t *testing.T, l *lab) {
 		emit(t, l, "before it came")
-		var p player
 		c := l.ws()
-		p.join(c)
-		comeBack(l, &p, c, func() { emit(t, l, "1") })
+		p := l.player(c)
+		comeBack(l, p, c, func() { emit(t, l, "1") })
 		if !p.recovered {
 			t.Error("not recovered")
 		}
@@ -46,20 +45,19 @@ func TestRecoveryBeforeTheFirstEvent(t *testing.T) {
 
 func TestRecoveryAfterVolatile(t *testing.T) {
 	bubble(t, recovering(sio.RecoveryOptions{}), func(t *testing.T, l *lab) {
-		var p player
 		c := l.ws()
-		p.join(c)
+		p := l.player(c)
 		synctest.Wait()                               // it is ready for it
 		_ = l.Volatile().Emit(t.Context(), "e", "v1") // before any other
 		p.drain(c)
-		c = comeBack(l, &p, c, func() { emit(t, l, "1") })
+		c = comeBack(l, p, c, func() { emit(t, l, "1") })
 		if !p.recovered {
 			t.Error("not recovered")
 		}
 		synctest.Wait()
 		_ = l.Volatile().Emit(t.Context(), "e", "v2")
 		p.drain(c)
-		comeBack(l, &p, c, func() {
+		comeBack(l, p, c, func() {
 			_ = l.Volatile().Emit(t.Context(), "e", "nobody is there")
 			emit(t, l, "2")
 		})
@@ -73,26 +71,24 @@ func TestRecoveryAfterVolatile(t *testing.T) {
 // Events that want an acknowledgement are not part of it: they have no offset and are not repeated.
 func TestRecoveryOfEventsWithAck(t *testing.T) {
 	bubble(t, recovering(sio.RecoveryOptions{}), func(t *testing.T, l *lab) {
-		var p player
 		c := l.ws()
-		p.join(c)
+		p := l.player(c)
 		done := gather(l.Except(), 0)
 		c.send("3" + c.wantAsked(`["q"]`) + `["yes"]`)
 		if r := <-done; !slices.Equal(r.answers, []string{"yes"}) {
 			t.Errorf("got %v", r)
 		}
-		comeBack(l, &p, c, func() { <-gather(l.Except(), 0); emit(t, l, "1") })
+		comeBack(l, p, c, func() { <-gather(l.Except(), 0); emit(t, l, "1") })
 		p.wantGot(t, "1")
 	})
 }
 
 func TestRecoveryOnce(t *testing.T) {
 	bubble(t, recovering(sio.RecoveryOptions{}), func(t *testing.T, l *lab) {
-		var p player
 		c := l.ws()
-		p.join(c)
-		thief := p
-		comeBack(l, &p, c, func() {})
+		p := l.player(c)
+		thief := *p
+		comeBack(l, p, c, func() {})
 		only(t, l.Of("/")).Disconnect(false) // an end for good
 		d := l.ws()
 		thief.join(d)
@@ -104,18 +100,15 @@ func TestRecoveryOnce(t *testing.T) {
 
 func TestRecoveryExpires(t *testing.T) {
 	bubble(t, recovering(sio.RecoveryOptions{MaxDisconnection: time.Minute}), func(t *testing.T, l *lab) {
-		var p, q player
-		c := l.ws()
-		p.join(c)
-		d := l.ws()
-		q.join(d)
-		c = comeBack(l, &p, c, func() { time.Sleep(time.Minute - time.Millisecond) })
+		c, d := l.ws(), l.ws()
+		p, q := l.player(c), l.player(d)
+		c = comeBack(l, p, c, func() { time.Sleep(time.Minute - time.Millisecond) })
 		if !p.recovered {
 			t.Error("too early to forget")
 		}
 		d.cut()
 		time.Sleep(30 * time.Second)
-		comeBack(l, &p, c, func() {
+		comeBack(l, p, c, func() {
 			time.Sleep(time.Minute + time.Millisecond)
 			if _, sessions, _, _ := sio.RecoveryState(l.Of("/")); sessions != 0 {
 				t.Errorf("%d sessions are kept", sessions)
@@ -140,9 +133,8 @@ func TestRecoveryBounds(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble(t, recovering(tc.opts), func(t *testing.T, l *lab) {
-				var p player
 				c := l.ws()
-				p.join(c)
+				p := l.player(c)
 				send := func(n int) func() {
 					return func() {
 						for range n {
@@ -153,11 +145,11 @@ func TestRecoveryBounds(t *testing.T) {
 						}
 					}
 				}
-				c = comeBack(l, &p, c, send(tc.n))
+				c = comeBack(l, p, c, send(tc.n))
 				if !p.recovered || len(p.got) != tc.n {
 					t.Errorf("recovered %v, %d events", p.recovered, len(p.got))
 				}
-				comeBack(l, &p, c, send(tc.n+1))
+				comeBack(l, p, c, send(tc.n+1))
 				if p.recovered || len(p.got) != tc.n {
 					t.Errorf("recovered %v, %d events", p.recovered, len(p.got))
 				}
@@ -166,10 +158,9 @@ func TestRecoveryBounds(t *testing.T) {
 	}
 	t.Run("one event above all bytes", func(t *testing.T) {
 		bubble(t, recovering(sio.RecoveryOptions{MaxBytes: 100}), func(t *testing.T, l *lab) {
-			var p player
 			c := l.ws()
-			p.join(c)
-			comeBack(l, &p, c, func() { emit(t, l, text) })
+			p := l.player(c)
+			comeBack(l, p, c, func() { emit(t, l, text) })
 			if _, _, packets, bytes := sio.RecoveryState(l.Of("/")); p.recovered || packets != 0 || bytes != 0 {
 				t.Errorf("recovered %v; %d packets, %d bytes are kept", p.recovered, packets, bytes)
 			}
@@ -226,16 +217,9 @@ func TestRecoveryClaims(t *testing.T) {
 			{`{}`, false},
 			{``, false},
 		} {
-			var p player
-			c := l.ws()
-			p.join(c)
-			emit(t, l, "1")
-			p.drain(c)
-			c.cut()
-			synctest.Wait()
-			emit(t, l, "2")
+			p := l.missing(l.ws())
 			auth := strings.NewReplacer("PID", p.pid, "OFFSET", p.offset).Replace(tc.auth)
-			c = l.ws()
+			c := l.ws()
 			c.send("0" + auth)
 			synctest.Wait()
 			if s := only(t, l.Of("/")); s.Recovered() != tc.want || tc.want != (s.ID() == p.sid) {
@@ -250,13 +234,13 @@ func TestRecoveryClaims(t *testing.T) {
 
 func TestRecoveryOffsetOfAnEarlierProcess(t *testing.T) {
 	bubble(t, recovering(sio.RecoveryOptions{}), func(t *testing.T, l *lab) {
-		p := player{pid: "AAAAAAAAAAAAAAAAAAAA", offset: "xxxxxxxx.7"} // from then
+		p := &player{pid: "AAAAAAAAAAAAAAAAAAAA", offset: "xxxxxxxx.7"} // from then
 		c := l.ws()
 		p.join(c)
 		if p.recovered {
 			t.Error("recovered from nothing")
 		}
-		comeBack(l, &p, c, func() { emit(t, l, "1") }) // it still has that offset
+		comeBack(l, p, c, func() { emit(t, l, "1") }) // it still has that offset
 		if !p.recovered {
 			t.Error("not recovered")
 		}
@@ -281,9 +265,8 @@ func TestRecoveryReasons(t *testing.T) {
 			bubble(t, recovering(sio.RecoveryOptions{}), func(t *testing.T, l *lab) {
 				var g log
 				l.OnDisconnect(func(_ context.Context, _ *sio.Socket, r sio.Reason) { g.add("%s", r) })
-				var p player
 				c := l.ws()
-				p.join(c)
+				p := l.player(c)
 				synctest.Wait()
 				tc.end(c, only(t, l.Of("/")))
 				g.want(t, tc.name)
@@ -311,10 +294,9 @@ func TestLesson25_MiddlewaresOnRecovery(t *testing.T) {
 					}
 					return ctx, nil
 				})
-				var p player
 				c := l.ws()
-				p.join(c)
-				c = comeBack(l, &p, c, func() {})
+				p := l.player(c)
+				c = comeBack(l, p, c, func() {})
 				want := 2
 				if skip {
 					want = 1
@@ -366,11 +348,8 @@ func recoveryRun(t *testing.T, l *lab, seed uint64, transport eio.Transport) {
 	})
 	l.OnConnect(func(_ context.Context, s *sio.Socket) error { s.Join("room"); return nil })
 
-	var p player
 	c := l.open(transport)
-	if !p.join(c) {
-		t.Fatal("not connected")
-	}
+	p := l.player(c)
 	synctest.Wait()
 	first, sid := only(t, l.Of("/")), p.sid
 

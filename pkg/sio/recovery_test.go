@@ -96,6 +96,46 @@ func emit(t testing.TB, l *lab, values ...string) {
 	}
 }
 
+// player returns a player that has joined.
+func (l *lab) player(c *client) *player {
+	l.t.Helper()
+	p := new(player)
+	if !p.join(c) {
+		l.t.Fatal("not connected")
+	}
+	return p
+}
+
+// played returns a player that has joined and got "1".
+func (l *lab) played(c *client) *player {
+	l.t.Helper()
+	p := l.player(c)
+	emit(l.t, l, "1")
+	p.drain(c)
+	return p
+}
+
+// missing returns a player that got "1" and lost its connection, and so missed "2".
+func (l *lab) missing(c *client) *player {
+	l.t.Helper()
+	p := l.played(c)
+	c.cut()
+	synctest.Wait()
+	emit(l.t, l, "2")
+	return p
+}
+
+// wantRecovered lets p come back over c, and compares what it has got then.
+func (p *player) wantRecovered(c *client, want ...string) {
+	c.l.t.Helper()
+	p.join(c)
+	p.drain(c)
+	if !p.recovered {
+		c.l.t.Error("not recovered")
+	}
+	p.wantGot(c.l.t, want...)
+}
+
 var transports = []eio.Transport{eio.WebSocket, eio.Polling}
 
 func TestRecovery(t *testing.T) {
@@ -111,14 +151,7 @@ func TestRecovery(t *testing.T) {
 					}
 					return nil
 				})
-				var p player
-				c := l.open(transport)
-				p.join(c)
-				emit(t, l, "1")
-				p.drain(c)
-				c.cut()
-				synctest.Wait()
-				emit(t, l, "2")
+				p := l.missing(l.open(transport))
 				if err := l.To("room").Emit(t.Context(), "e", "3"); err != nil {
 					t.Error(err)
 				}
@@ -127,7 +160,7 @@ func TestRecovery(t *testing.T) {
 				_ = l.Except("room").Emit(t.Context(), "e", "not for it")
 				_ = l.Except(p.sid).Emit(t.Context(), "e", "not for it")
 				sid := p.sid
-				c = l.open(transport)
+				c := l.open(transport)
 				p.join(c)
 				emit(t, l, "5")
 				p.drain(c)
@@ -147,27 +180,15 @@ func TestRecovery(t *testing.T) {
 // The connection that a client came back on may be lost too, before anything of what it missed has arrived.
 func TestLesson24_RecoveryLostAgainBeforeTheMissedArrived(t *testing.T) {
 	bubble(t, recovering(sio.RecoveryOptions{}), func(t *testing.T, l *lab) {
-		var p player
-		c := l.ws()
-		p.join(c)
-		emit(t, l, "1")
-		p.drain(c)
-		c.cut()
-		synctest.Wait()
-		emit(t, l, "2", "3")
+		p := l.missing(l.ws())
+		emit(t, l, "3")
 		second := l.ws()
 		second.send("0" + p.auth())
 		synctest.Wait()
 		second.cut() // what it got is thrown away unseen
 		synctest.Wait()
 		emit(t, l, "4")
-		c = l.ws()
-		p.join(c)
-		p.drain(c)
-		if !p.recovered {
-			t.Error("not recovered")
-		}
-		p.wantGot(t, "1", "2", "3", "4")
+		p.wantRecovered(l.ws(), "1", "2", "3", "4")
 	})
 }
 
@@ -187,28 +208,15 @@ func TestRecoveryConnectionDiesWhileItIsAdmitted(t *testing.T) {
 			}
 			return nil
 		})
-		var p player
-		c := l.ws()
-		p.join(c)
-		emit(t, l, "1")
-		p.drain(c)
-		c.cut()
-		synctest.Wait()
-		emit(t, l, "2")
+		p := l.missing(l.ws())
 		kill = true
-		c = l.ws()
+		c := l.ws()
 		if p.join(c) {
 			t.Fatal("joined")
 		}
 		kill = false
 		emit(t, l, "3")
-		c = l.ws()
-		p.join(c)
-		p.drain(c)
-		if !p.recovered {
-			t.Fatal("not recovered")
-		}
-		p.wantGot(t, "1", "2", "3")
+		p.wantRecovered(l.ws(), "1", "2", "3")
 		if !only(t, l.Of("/")).In("room") {
 			t.Error("its room was forgotten")
 		}
@@ -225,16 +233,9 @@ func TestRecoveryMissedTooMuchDuringMiddlewares(t *testing.T) {
 			}
 			return ctx, nil
 		})
-		var p player
-		c := l.ws()
-		p.join(c)
-		emit(t, l, "1")
-		p.drain(c)
-		c.cut()
-		synctest.Wait()
-		emit(t, l, "2")
+		p := l.missing(l.ws())
 		slow = true
-		c = l.ws()
+		c := l.ws()
 		for !p.join(c) {
 			c.wantGone()
 			slow = false
@@ -260,16 +261,9 @@ func TestRecoveryRoomJoinedInMiddleware(t *testing.T) {
 			}
 			return ctx, nil
 		})
-		var p player
-		c := l.ws()
-		p.join(c)
-		emit(t, l, "1")
-		p.drain(c)
-		c.cut()
-		synctest.Wait()
-		emit(t, l, "2")
+		p := l.missing(l.ws())
 		again = true
-		c = l.ws()
+		c := l.ws()
 		p.join(c)
 		emit(t, l, "4")
 		p.drain(c)
@@ -287,22 +281,10 @@ func TestRecoveryClientReturnsWhileTheServerNotices(t *testing.T) {
 	}
 	bubble(t, opts, func(t *testing.T, l *lab) {
 		l.Of("/first")
-		var p player
 		c := l.ws()
 		c.connect("/first", "")
-		p.join(c)
-		emit(t, l, "1")
-		p.drain(c)
-		c.cut()
-		synctest.Wait()
-		emit(t, l, "2")
-		c = l.ws()
-		p.join(c)
-		p.drain(c)
-		if !p.recovered {
-			t.Error("not recovered")
-		}
-		p.wantGot(t, "1", "2")
+		p := l.missing(c)
+		p.wantRecovered(l.ws(), "1", "2")
 	})
 }
 
@@ -312,11 +294,8 @@ func TestRecoveryClientReturnsBeforeTheServerNoticed(t *testing.T) {
 			bubble(t, recovering(sio.RecoveryOptions{}), func(t *testing.T, l *lab) {
 				var g log
 				l.OnDisconnect(func(_ context.Context, _ *sio.Socket, r sio.Reason) { g.add("%s", r) })
-				var p player
 				first := l.open(transport)
-				p.join(first)
-				emit(t, l, "1")
-				p.drain(first)
+				p := l.played(first)
 				emit(t, l, "2") // on its way into a dead connection
 				synctest.Wait()
 				c := l.open(transport)
@@ -339,22 +318,13 @@ func TestRecoveryClientReturnsBeforeTheServerNoticed(t *testing.T) {
 // What is sent to a socket itself is no different from what is sent to its room.
 func TestRecoveryEmitToSocketThatIsAway(t *testing.T) {
 	bubble(t, recovering(sio.RecoveryOptions{}), func(t *testing.T, l *lab) {
-		var p player
 		c := l.ws()
-		p.join(c)
-		emit(t, l, "1")
-		p.drain(c)
+		p := l.played(c)
 		s := only(t, l.Of("/"))
 		c.cut()
 		synctest.Wait()
 		_ = s.Emit("e", "2") // as the official server does; whether it says that the socket is away is not the point
-		c = l.ws()
-		p.join(c)
-		p.drain(c)
-		if !p.recovered {
-			t.Error("not recovered")
-		}
-		p.wantGot(t, "1", "2")
+		p.wantRecovered(l.ws(), "1", "2")
 	})
 }
 
@@ -366,11 +336,8 @@ func TestRecoveryClientReturnsAgainDuringMiddlewares(t *testing.T) {
 			time.Sleep(slow)
 			return ctx, nil
 		})
-		var p player
 		c := l.ws()
-		p.join(c)
-		emit(t, l, "1")
-		p.drain(c)
+		p := l.played(c)
 		c.cut()
 		synctest.Wait()
 		slow = 5 * time.Second
@@ -379,12 +346,6 @@ func TestRecoveryClientReturnsAgainDuringMiddlewares(t *testing.T) {
 		time.Sleep(time.Second)
 		c.cut()
 		emit(t, l, "2")
-		c = l.ws()
-		p.join(c)
-		p.drain(c)
-		if !p.recovered {
-			t.Error("not recovered")
-		}
-		p.wantGot(t, "1", "2")
+		p.wantRecovered(l.ws(), "1", "2")
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -62,16 +63,7 @@ func drive(t *testing.T, url string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "node", "--test-reporter=./reporter.mjs", "playground.test.mjs")
 	cmd.Env = append(os.Environ(), "PLAYGROUND_URL="+url, "CHROMIUM="+chromium())
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = stopTimeout
-	cmd.Stderr = t.Output()
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	stdout := startNode(t, cmd)
 	tests := 0
 	lines := bufio.NewScanner(stdout)
 	lines.Buffer(nil, 1<<20)
@@ -112,16 +104,7 @@ func drive(t *testing.T, url string) {
 func startMockRelay(t *testing.T) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "node", "mock-relay.mjs")
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = stopTimeout
-	cmd.Stderr = t.Output()
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	stdout := startNode(t, cmd)
 	t.Cleanup(func() {
 		// The test's context has ended by now, which stops the process; its error is that of the context.
 		if err := cmd.Wait(); err != nil && !errors.Is(err, t.Context().Err()) {
@@ -133,6 +116,26 @@ func startMockRelay(t *testing.T) string {
 		t.Fatalf("mock relay did not say its address: %v", err)
 	}
 	return strings.TrimSpace(url)
+}
+
+// startNode starts cmd and returns its output. The end of its context interrupts it; should the test binary be killed, it
+// ends with its standard input, which is held open until it has been waited for.
+func startNode(t *testing.T, cmd *exec.Cmd) io.Reader {
+	t.Helper()
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = stopTimeout
+	cmd.Stderr = t.Output()
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return stdout
 }
 
 func requireTools(t *testing.T) {

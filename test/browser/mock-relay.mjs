@@ -1,7 +1,7 @@
 // The relay's contract on the official server: the control against which the playground is developed and tested.
 //
 //   node mock-relay.mjs [--port 3000] [--no-relay]
-import { createReadStream } from 'node:fs';
+import { createReadStream, fstatSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { fileURLToPath } from 'node:url';
 import { Server } from 'socket.io';
@@ -92,10 +92,17 @@ function serveRelay(namespace) {
   });
 }
 
+/** Calls stop when the standard input ends, if it is a pipe: then a test binary holds it, and has gone. */
+export function endWithParent(stop) {
+  if (fstatSync(0).isFIFO()) process.stdin.on('end', stop).resume().unref();
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const flag = process.argv.indexOf('--port');
   const port = flag < 0 ? 0 : Number(process.argv[flag + 1]);
   const mock = await startMock({ port, relay: !process.argv.includes('--no-relay') });
   console.log(mock.url);
-  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => mock.close().then(() => process.exit(0)));
+  const stop = () => mock.close().then(() => process.exit(0));
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, stop);
+  endWithParent(stop);
 }

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { readFile } from 'node:fs/promises';
 import { chromium } from 'playwright-core';
-import { startMock } from './mock-relay.mjs';
+import { endWithParent, startMock } from './mock-relay.mjs';
 
 const patience = 15000;
 const executablePath = process.env.CHROMIUM || '/usr/bin/chromium';
@@ -14,6 +14,8 @@ const args = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '
 let browser;
 let mock;
 let url;
+
+endWithParent(() => process.exit(1)); // with the browser, which playwright kills on exit
 
 before(async () => {
   browser = await chromium.launch({ executablePath, args });

@@ -127,14 +127,18 @@ func runClients(t *testing.T, target string, urls map[string]string) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), fileTimeout)
 			defer cancel()
-			cmd := node(ctx, t, "--test", "--test-reporter=./reporter.mjs", file)
+			// Without --test, which would run the file in a process of its own below this one.
+			cmd := node(ctx, t, "--test-reporter=./reporter.mjs", file)
 			cmd.Env = append(cmd.Env, "CONFORMANCE_TARGET="+target, "CONFORMANCE_URLS="+string(encoded))
 			var stderr bytes.Buffer
 			cmd.Stderr = &stderr
+			if _, err := cmd.StdinPipe(); err != nil { // held until it has ended: node ends with its stdin
+				t.Fatal(err)
+			}
 			stdout, err := cmd.Output()
 			report(t, stdout)
 			if err != nil && !t.Failed() {
-				t.Errorf("node --test %s: %v", file, err)
+				t.Errorf("node %s: %v", file, err)
 			}
 			if t.Failed() && stderr.Len() > 0 {
 				t.Logf("standard error:\n%s", stderr.String())

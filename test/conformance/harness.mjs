@@ -11,6 +11,9 @@ if (!process.env.CONFORMANCE_URLS) {
 }
 export const urls = JSON.parse(process.env.CONFORMANCE_URLS);
 
+// The test binary holds our standard input: when it goes, so do we. Until then it keeps nobody alive.
+process.stdin.on("end", () => process.exit(1)).resume().unref();
+
 const differences = JSON.parse(readFileSync(new URL("differences.json", import.meta.url)));
 
 /** What the target under test does at a deliberate difference, by its heading in docs/compatibility.md. */

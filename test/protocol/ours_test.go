@@ -41,24 +41,34 @@ type ourFixture struct {
 	events  map[string][]string // by socket id
 	label   map[string]string   // by socket id
 	waiting map[string]chan struct{}
-	polls   map[string]int // requests under way that are polls, by sid
+	polls   map[string]bool // a poll waits, by sid
 }
 
-// countPolls notes which sessions have a poll under way.
-func (f *ourFixture) countPolls(next http.Handler) http.Handler {
+// notePolls notes which sessions have a poll that waits.
+func (f *ourFixture) notePolls(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if q := r.URL.Query(); r.Method == http.MethodGet && q.Get("transport") == "polling" {
-			sid := q.Get("sid")
-			add := func(n int) {
+			set := func(waits bool) {
 				f.mu.Lock()
 				defer f.mu.Unlock()
-				f.polls[sid] += n
+				f.polls[q.Get("sid")] = waits
 			}
-			add(1)
-			defer add(-1)
+			r = r.WithContext(pollContext{r.Context(), func() { set(true) }})
+			defer set(false)
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// pollContext is that of a poll: the server asks when it ends once the session has the poll, and it waits.
+type pollContext struct {
+	context.Context //nolint:containedctx // it is one
+	asked           func()
+}
+
+func (c pollContext) Done() <-chan struct{} {
+	c.asked()
+	return c.Context.Done()
 }
 
 // group is a namespace or a parent of some.
@@ -72,7 +82,7 @@ func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 func (ours) start(o options) (running, error) {
 	f := &ourFixture{
 		opts: o, open: map[string]*eio.Session{}, events: map[string][]string{}, label: map[string]string{},
-		waiting: map[string]chan struct{}{}, polls: map[string]int{}, labels: map[string]*group{},
+		waiting: map[string]chan struct{}{}, polls: map[string]bool{}, labels: map[string]*group{},
 	}
 	f.state.Closed, f.state.Received = map[string]closed{}, map[string][]any{}
 	var handler http.Handler
@@ -97,7 +107,7 @@ func (ours) start(o options) (running, error) {
 			AllowedMethods: []string{http.MethodGet, http.MethodPost},
 		}).Handler(handler)
 	}
-	public, control := httptest.NewServer(f.countPolls(handler)), httptest.NewServer(http.HandlerFunc(f.serveControl))
+	public, control := httptest.NewServer(f.notePolls(handler)), httptest.NewServer(http.HandlerFunc(f.serveControl))
 	return running{public.URL, control.URL, func() {
 		f.mu.Lock()
 		for _, c := range f.waiting {
@@ -501,7 +511,7 @@ func (f *ourFixture) report() state {
 	st.Sessions = map[string]session{}
 	for id := range f.open {
 		if s := f.engine.Session(id); s != nil {
-			st.Sessions[id] = session{Transport: string(s.Transport()), Polling: f.polls[id] > 0}
+			st.Sessions[id] = session{Transport: string(s.Transport()), Polling: f.polls[id]}
 		}
 	}
 	st.Closed, st.Received = maps.Clone(st.Closed), maps.Clone(st.Received)

@@ -177,11 +177,11 @@ func TestSocket_2_2_ConnectTimeout(t *testing.T) {
 		f.wantClosed(t, w.SID, "forced close")
 	})
 	t.Run("joined once, it has no say any more", func(t *testing.T) {
-		f := use(t, options{ConnectTimeout: 1500})
+		f := use(t, options{ConnectTimeout: 3000})
 		w, c := f.joined(t)
 		w.Send("41")
 		f.wantDisconnect(t, c.SID, "client namespace disconnect")
-		time.Sleep(2 * time.Second) // what must not happen cannot be awaited
+		time.Sleep(3500 * time.Millisecond) // what must not happen cannot be awaited
 		w.Connect("/", "")
 		echo(t, w)
 	})

@@ -95,7 +95,7 @@ func socketOf(t *testing.T, f *fixture, sid string) string {
 
 func TestSocket_2_8_EngineReasons(t *testing.T) {
 	t.Run("ping timeout", func(t *testing.T) {
-		f := use(t, options{PingInterval: 300, PingTimeout: 300})
+		f := use(t, options{PingInterval: 3000, PingTimeout: 300})
 		w, c := f.joined(t)
 		w.DrainClose()
 		f.wantDisconnect(t, c.SID, "ping timeout")

@@ -208,7 +208,7 @@ func TestSocket_2_5_BroadcastAck(t *testing.T) {
 	})
 	t.Run("some do not", func(t *testing.T) {
 		ws := three(t, "ack-some")
-		done := askAll(t, f, args{"to": []string{"ack-some"}, "timeout": 1000})
+		done := askAll(t, f, args{"to": []string{"ack-some"}, "timeout": 3000})
 		id := asked(t, ws[0], "")
 		ws[0].Send("43" + id + `["only"]`)
 		want(t, "answers", (<-done).String(), `operation has timed out["only"]`)

@@ -48,6 +48,30 @@ func lose(t *testing.T, f *fixture, w *siotest.WS, id string) {
 	f.wantDisconnect(t, id, "transport close")
 }
 
+// seen joins, and gets an event with this offset.
+func (f *fixture) seen(t *testing.T) (w *siotest.WS, c siotest.Connected, offset string) {
+	t.Helper()
+	w, c = f.joined(t)
+	emitTo(t, f, c.SID, "seen")
+	return w, c, offsetOf(t, w, `"seen"`)
+}
+
+// lost is seen by a client that loses its connection then.
+func (f *fixture) lost(t *testing.T) (c siotest.Connected, offset string) {
+	t.Helper()
+	w, c, offset := f.seen(t)
+	lose(t, f, w, c.SID)
+	return c, offset
+}
+
+// resume is the connection of a client that asks for its session; what it is answered is still to be read.
+func (f *fixture) resume(t *testing.T, c siotest.Connected, offset string) *siotest.WS {
+	t.Helper()
+	w := f.ws(t)
+	w.Send(resume(c, offset))
+	return w
+}
+
 func resume(c siotest.Connected, offset string) string {
 	return fmt.Sprintf(`40{"pid":%q,"offset":%q}`, c.PID, offset)
 }
@@ -97,7 +121,7 @@ func TestSocket_2_9_Offsets(t *testing.T) {
 }
 
 func TestSocket_2_9_Recovery(t *testing.T) {
-	f := use(t, recovering)
+	f := fresh(t, recovering) // it emits to all but a room
 	w, c := f.joined(t)
 	w.Send(`420["join","r-recovery"]`, `421["set",{"name":"x"}]`)
 	w.Expect("430[]", "431[]")
@@ -111,8 +135,7 @@ func TestSocket_2_9_Recovery(t *testing.T) {
 	f.do(t, "emit", args{"to": []string{c.SID}, "volatile": true, "event": "volatile", "args": []any{}})
 	f.do(t, "emit", args{"to": []string{"nowhere", "r-recovery"}, "except": []string{"nowhere"}, "event": "missed", "args": []any{3}})
 
-	w = f.ws(t)
-	w.Send(resume(c, offset))
+	w = f.resume(t, c, offset)
 	offsetOf(t, w, `"missed",1`)
 	got := w.Text()
 	want(t, got, regexp.MustCompile(`^451-\["missed",2,\{"_placeholder":true,"num":0\},"[^"]+"\]$`).MatchString(got), true)
@@ -131,12 +154,8 @@ func TestSocket_2_9_Recovery(t *testing.T) {
 
 func TestSocket_2_9_NothingMissed(t *testing.T) {
 	f := use(t, recovering)
-	w, c := f.joined(t)
-	emitTo(t, f, c.SID, "seen")
-	offset := offsetOf(t, w, `"seen"`)
-	lose(t, f, w, c.SID)
-	w = f.ws(t)
-	w.Send(resume(c, offset))
+	c, offset := f.lost(t)
+	w := f.resume(t, c, offset)
 	want(t, "ids", w.Connected("/"), c)
 }
 
@@ -161,10 +180,7 @@ func TestSocket_2_9_Failure(t *testing.T) {
 	f := use(t, recovering)
 	prepare := func(t *testing.T) (siotest.Connected, string) {
 		t.Helper()
-		w, c := f.joined(t)
-		emitTo(t, f, c.SID, "seen")
-		offset := offsetOf(t, w, `"seen"`)
-		lose(t, f, w, c.SID)
+		c, offset := f.lost(t)
 		emitTo(t, f, c.SID, "missed")
 		return c, offset
 	}
@@ -204,11 +220,8 @@ func TestSocket_2_9_Failure(t *testing.T) {
 		want(t, "new socket id", w.Connected("/").SID != c.SID, true)
 	})
 	t.Run("the session is not lost yet", func(t *testing.T) {
-		w, c := f.joined(t)
-		emitTo(t, f, c.SID, "seen")
-		offset := offsetOf(t, w, `"seen"`)
-		other := f.ws(t)
-		other.Send(resume(c, offset))
+		w, c, offset := f.seen(t)
+		other := f.resume(t, c, offset)
 		if differs(t, "recovery-before-the-loss-is-noticed") {
 			want(t, "ids", other.Connected("/"), c)
 			w.ExpectClose()
@@ -222,13 +235,9 @@ func TestSocket_2_9_Failure(t *testing.T) {
 
 func TestSocket_2_9_TooLate(t *testing.T) {
 	f := use(t, options{Recovery: &recovery{MaxDisconnectionDuration: 100, SkipMiddlewares: new(true)}})
-	w, c := f.joined(t)
-	emitTo(t, f, c.SID, "seen")
-	offset := offsetOf(t, w, `"seen"`)
-	lose(t, f, w, c.SID)
+	c, offset := f.lost(t)
 	time.Sleep(300 * time.Millisecond) // the time that is too long
-	w = f.ws(t)
-	w.Send(resume(c, offset))
+	w := f.resume(t, c, offset)
 	want(t, "new socket id", w.Connected("/").SID != c.SID, true)
 }
 
@@ -250,24 +259,18 @@ func TestSocket_2_9_ReasonsThatAreSaved(t *testing.T) {
 		"server closes":     {func(_ *testing.T, w *siotest.WS, _ string) { w.Send(`42["disconnect-me",true]`) }, "server namespace disconnect", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, c := f.joined(t)
-			emitTo(t, f, c.SID, "seen")
-			offset := offsetOf(t, w, `"seen"`)
+			w, c, offset := f.seen(t)
 			tc.end(t, w, c.SID)
 			f.wantDisconnect(t, c.SID, tc.reason)
-			w = f.ws(t)
-			w.Send(resume(c, offset))
+			w = f.resume(t, c, offset)
 			want(t, "recovered", w.Connected("/") == c, tc.saved)
 		})
 	}
 	t.Run("ping timeout", func(t *testing.T) {
-		f := use(t, options{Recovery: recovering.Recovery, PingInterval: 500, PingTimeout: 500})
-		w, c := f.joined(t)
-		emitTo(t, f, c.SID, "seen")
-		offset := offsetOf(t, w, `"seen"`)
+		f := use(t, options{Recovery: recovering.Recovery, PingInterval: 3000, PingTimeout: 300})
+		_, c, offset := f.seen(t)
 		f.wantDisconnect(t, c.SID, "ping timeout")
-		w = f.ws(t)
-		w.Send(resume(c, offset))
+		w := f.resume(t, c, offset)
 		want(t, "ids", w.Connected("/"), c)
 	})
 	t.Run("lost poll", func(t *testing.T) {
@@ -293,15 +296,10 @@ func TestSocket_2_9_ReasonsThatAreSaved(t *testing.T) {
 
 func TestSocket_2_9_RestoredTwice(t *testing.T) {
 	f := use(t, recovering)
-	w, c := f.joined(t)
-	emitTo(t, f, c.SID, "seen")
-	offset := offsetOf(t, w, `"seen"`)
-	lose(t, f, w, c.SID)
-	w = f.ws(t)
-	w.Send(resume(c, offset))
+	c, offset := f.lost(t)
+	w := f.resume(t, c, offset)
 	want(t, "first", w.Connected("/"), c)
-	other := f.ws(t)
-	other.Send(resume(c, offset))
+	other := f.resume(t, c, offset)
 	second := other.Connected("/")
 	if differs(t, "session-restored-once") {
 		// It is the same session, which has moved: the connection that had it is closed.
@@ -312,9 +310,7 @@ func TestSocket_2_9_RestoredTwice(t *testing.T) {
 
 func TestSocket_2_9_RecoveredAgain(t *testing.T) {
 	f := use(t, recovering)
-	w, c := f.joined(t)
-	emitTo(t, f, c.SID, "seen")
-	offset := offsetOf(t, w, `"seen"`)
+	w, c, offset := f.seen(t)
 	for i := range 3 {
 		lose(t, f, w, c.SID)
 		// The log of disconnects has one for each round.
@@ -328,8 +324,7 @@ func TestSocket_2_9_RecoveredAgain(t *testing.T) {
 			return n == i+1 && len(s.Namespaces["/"][c.SID].Session) == 0
 		})
 		emitTo(t, f, c.SID, "missed", i)
-		w = f.ws(t)
-		w.Send(resume(c, offset))
+		w = f.resume(t, c, offset)
 		offset = offsetOf(t, w, fmt.Sprintf(`"missed",%d`, i))
 		want(t, "ids", w.Connected("/"), c)
 	}
@@ -339,12 +334,8 @@ func TestSocket_2_9_SkipMiddlewares(t *testing.T) {
 	steps := func(t *testing.T, o options) int {
 		t.Helper()
 		f := use(t, o)
-		w, c := f.joined(t)
-		emitTo(t, f, c.SID, "seen")
-		offset := offsetOf(t, w, `"seen"`)
-		lose(t, f, w, c.SID)
-		w = f.ws(t)
-		w.Send(resume(c, offset))
+		c, offset := f.lost(t)
+		w := f.resume(t, c, offset)
 		want(t, "ids", w.Connected("/"), c)
 		n := 0
 		for _, m := range f.state(t).Middleware {
@@ -367,11 +358,8 @@ func TestSocket_2_9_SkipMiddlewares(t *testing.T) {
 	})
 	t.Run("a middleware may refuse a restored session", func(t *testing.T) {
 		f := use(t, options{Recovery: &recovery{MaxDisconnectionDuration: 120000, SkipMiddlewares: new(false)}})
-		w, c := f.joined(t)
-		emitTo(t, f, c.SID, "seen")
-		offset := offsetOf(t, w, `"seen"`)
-		lose(t, f, w, c.SID)
-		w = f.ws(t)
+		c, offset := f.lost(t)
+		w := f.ws(t)
 		w.Send(strings.Replace(resume(c, offset), "{", `{"refuse":"plain",`, 1))
 		w.Expect(`44{"message":"not authorized"}`)
 		if _, there := f.state(t).Namespaces["/"][c.SID]; there {
@@ -383,9 +371,7 @@ func TestSocket_2_9_SkipMiddlewares(t *testing.T) {
 // The client takes the last argument of any event for its offset, if it is a string.
 func TestSocket_2_9_VolatileEventAsOffset(t *testing.T) {
 	f := use(t, recovering)
-	w, c := f.joined(t)
-	emitTo(t, f, c.SID, "seen")
-	offsetOf(t, w, `"seen"`)
+	w, c, _ := f.seen(t)
 	got := volatileTo(t, f, w, c.SID, "v")
 	var last []string
 	if err := json.Unmarshal([]byte(strings.TrimPrefix(got, "42")), &last); err != nil {
@@ -394,8 +380,7 @@ func TestSocket_2_9_VolatileEventAsOffset(t *testing.T) {
 	offset := last[len(last)-1]
 	lose(t, f, w, c.SID)
 	emitTo(t, f, c.SID, "missed")
-	w = f.ws(t)
-	w.Send(resume(c, offset))
+	w = f.resume(t, c, offset)
 	if differs(t, "recovery-after-volatile") {
 		offsetOf(t, w, `"missed"`)
 		want(t, "ids", w.Connected("/"), c)

@@ -87,26 +87,10 @@ func (e *encoder) value(v any, depth int) error {
 		e.dst = appendString(e.dst, v)
 	case bool:
 		e.dst = strconv.AppendBool(e.dst, v)
-	case int:
-		e.dst = strconv.AppendInt(e.dst, int64(v), 10)
-	case int8:
-		e.dst = strconv.AppendInt(e.dst, int64(v), 10)
-	case int16:
-		e.dst = strconv.AppendInt(e.dst, int64(v), 10)
-	case int32:
-		e.dst = strconv.AppendInt(e.dst, int64(v), 10)
-	case int64:
-		e.dst = strconv.AppendInt(e.dst, v, 10)
-	case uint:
-		e.dst = strconv.AppendUint(e.dst, uint64(v), 10)
-	case uint8:
-		e.dst = strconv.AppendUint(e.dst, uint64(v), 10)
-	case uint16:
-		e.dst = strconv.AppendUint(e.dst, uint64(v), 10)
-	case uint32:
-		e.dst = strconv.AppendUint(e.dst, uint64(v), 10)
-	case uint64:
-		e.dst = strconv.AppendUint(e.dst, v, 10)
+	case int, int8, int16, int32, int64:
+		e.dst = strconv.AppendInt(e.dst, reflect.ValueOf(v).Int(), 10)
+	case uint, uint8, uint16, uint32, uint64:
+		e.dst = strconv.AppendUint(e.dst, reflect.ValueOf(v).Uint(), 10)
 	case float32:
 		e.dst = appendFloat(e.dst, float64(v), 32)
 	case float64:
