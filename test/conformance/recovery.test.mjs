@@ -101,7 +101,7 @@ each("recovery/events with acks are not kept", async (c) => {
   await emit(observer, { to: [log] }, 1);
   await news.reached(1);
   await whileCut(c, bench, async () => {
-    const answer = await call(observer, "emitWithAckTo", { from: "all", to: [log], timeout: 5000 }, "news", "with ack");
+    const answer = await call(observer, "emitWithAckTo", { from: "all", to: [log], timeout: 20_000 }, "news", "with ack");
     assert.deepEqual(answer, [{ timeout: false, responses: [] }]);
     await emit(observer, { to: [log] }, 2);
   });
@@ -117,7 +117,7 @@ each("recovery/acks work afterwards", async (c) => {
   await news.reached(1);
   await whileCut(c, bench);
   socket.on("question", (n, ack) => ack(n + 1));
-  assert.deepEqual(await call(socket, "ask", 5000, "question", 1), [{ values: [2] }]);
+  assert.deepEqual(await call(socket, "ask", 20_000, "question", 1), [{ values: [2] }]);
 });
 
 each("recovery/events that arrived are not sent again", async (c) => {
