@@ -26,8 +26,13 @@
 // overlap and keep the order of the wire; Handler.Closed may come while a Message call still runs, so that the call can be
 // released. No lock is held while a Handler, a hook or an option's function runs.
 //
-// An idle WebSocket session costs one goroutine, its reader; a polling session between two polls costs none. A writer runs
-// only while there is something to write. Timers are time.AfterFunc, one a session.
+// An idle session costs no goroutine: a polling session between two polls never, a WebSocket on Linux without TLS neither. One
+// with TLS, or on another system, costs one, which reads. At most one writer a core runs, and only while there is something
+// to write; a client that does not take it gets one of its own. Timers are time.AfterFunc, one a session.
+//
+// A WebSocket's connection is taken over from the http.Server, on Linux with a descriptor of its own: a net.Conn that was
+// kept from ConnContext or ConnState is closed by then. End sessions with [Session.Close]. What waits for the connections runs
+// until [Server.Close].
 //
 // # Limits
 //

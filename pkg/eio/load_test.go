@@ -178,7 +178,8 @@ func footprint(t *testing.T) uint64 {
 	t.Helper()
 	eventually(t, "goroutines are left", func() bool {
 		buf := make([]byte, 4<<20)
-		return !strings.Contains(string(buf[:runtime.Stack(buf, true)]), "pkg/eio.(*Session)")
+		stacks := string(buf[:runtime.Stack(buf, true)])
+		return !strings.Contains(stacks, "pkg/eio.(*Session)") && !strings.Contains(stacks, "pkg/eio.(*wsConn)")
 	})
 	var m runtime.MemStats
 	for range 3 { // finalizers, and pools that keep things for two rounds

@@ -2,7 +2,7 @@ package eio
 
 import (
 	"encoding/binary"
-	"sync/atomic"
+	"sync"
 
 	"github.com/seed-0b620db0/patchbay/pkg/eio/eioproto"
 )
@@ -22,8 +22,11 @@ type Message struct {
 	noCompress bool
 	size       int
 
-	text, ws atomic.Pointer[[]byte] // the encoded forms, made on first use
-	one      [1]Frame
+	// The encoded forms, made on first use.
+	textOnce, wsOnce sync.Once
+	text, ws         []byte
+
+	one [1]Frame
 }
 
 // messageOverhead is counted for each queued message beside its data, so that empty messages have a bound too.
@@ -70,9 +73,11 @@ var (
 
 // payload returns m as it stands in a polling payload.
 func (m *Message) payload() []byte {
-	if p := m.text.Load(); p != nil {
-		return *p
-	}
+	m.textOnce.Do(m.encodePayload)
+	return m.text
+}
+
+func (m *Message) encodePayload() {
 	n := len(m.frames) - 1
 	for _, f := range m.frames {
 		n += m.packet(f).TextLen()
@@ -84,8 +89,7 @@ func (m *Message) payload() []byte {
 		}
 		b = m.packet(f).AppendText(b)
 	}
-	m.text.Store(&b)
-	return b
+	m.text = b
 }
 
 func (m *Message) packet(f Frame) eioproto.Packet {
@@ -94,9 +98,11 @@ func (m *Message) packet(f Frame) eioproto.Packet {
 
 // webSocketFrames returns m as unmasked WebSocket frames (RFC 6455, section 5.2), which are the same for every client.
 func (m *Message) webSocketFrames() []byte {
-	if p := m.ws.Load(); p != nil {
-		return *p
-	}
+	m.wsOnce.Do(m.encodeFrames)
+	return m.ws
+}
+
+func (m *Message) encodeFrames() {
 	const maxHeader = 10
 	n := 0
 	for _, f := range m.frames {
@@ -110,8 +116,7 @@ func (m *Message) webSocketFrames() []byte {
 			b = m.packet(f).AppendText(appendFrameHeader(b, opText, 1+len(f.Data)))
 		}
 	}
-	m.ws.Store(&b)
-	return b
+	m.ws = b
 }
 
 const (

@@ -99,7 +99,7 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 	closing, reason := false, s.endReason
 	if s.poll == p {
 		s.poll = nil
-		batch = s.takeLocked()
+		batch = s.takeLocked(nil)
 		closing = s.state == stateClosing
 		if last := len(batch) - 1; closing && last > 0 && batch[last].m == closeMessage {
 			// A client that finds the close in the same payload as a message may close before it has looked at the message

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-0b620db0/patchbay/internal/crew"
 	"github.com/seed-0b620db0/patchbay/pkg/eio/eioproto"
 )
 
@@ -24,6 +25,8 @@ type Server struct {
 	// set at construction
 	opts       Options
 	newHandler func(*Session) Handler
+	writers    writers
+	crew       crew.Crew
 
 	mu sync.Mutex
 	// guarded by mu
@@ -34,6 +37,9 @@ type Server struct {
 	draining bool
 	closed   bool
 
+	watcher   *watcher // of WebSockets; made for the first
+	unwatched bool     // a test wants none
+
 	idle chan struct{} // closed when the server is draining and nothing is left of all that
 }
 
@@ -41,10 +47,12 @@ type Server struct {
 // already. It must return a handler, and may be called from many goroutines at once. opts may be nil; NewServer panics if
 // Transports or Node are not what they may be.
 func NewServer(accept func(*Session) Handler, opts *Options) *Server {
-	return &Server{
+	srv := &Server{
 		opts: opts.withDefaults(), newHandler: accept,
 		sessions: make(map[string]*Session), leaving: make(map[*wsConn]struct{}), idle: make(chan struct{}),
 	}
+	srv.writers.srv = srv
+	return srv
 }
 
 // Len returns the number of sessions.
@@ -63,23 +71,37 @@ func (srv *Server) Session(id string) *Session {
 
 // start runs f in a goroutine that Close waits for. It refuses once the server is closed.
 func (srv *Server) start(f func()) bool {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	if srv.closed {
+	if !srv.enter() {
 		return false
 	}
-	srv.running++
-	go func() { // counted: Close waits for it
-		defer srv.changed(func() { srv.running-- })
+	srv.crew.Go(crew.Func(func() {
+		defer srv.leave()
 		f()
-	}()
+	}))
 	return true
+}
+
+// enter makes Close wait for a leave. It refuses once the server is closed.
+func (srv *Server) enter() bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if !srv.closed {
+		srv.running++
+	}
+	return !srv.closed
+}
+
+func (srv *Server) leave() {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	srv.running--
+	srv.idleLocked()
 }
 
 // hold makes Close wait until the function that it returns is called. It is for what runs on goroutines that are not ours.
 func (srv *Server) hold() (release func()) {
 	srv.changed(func() { srv.running++ })
-	return func() { srv.changed(func() { srv.running-- }) }
+	return srv.leave
 }
 
 // changed applies a change to what Close waits for.
@@ -87,6 +109,11 @@ func (srv *Server) changed(change func()) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	change()
+	srv.idleLocked()
+}
+
+// idleLocked tells Close if there is nothing left to wait for.
+func (srv *Server) idleLocked() {
 	if srv.draining && len(srv.sessions)+srv.opening+srv.running == 0 {
 		select {
 		case <-srv.idle:
@@ -127,6 +154,8 @@ func (srv *Server) Close() error {
 		c.abort()
 	}
 	<-srv.idle
+	srv.closeWatcher()
+	srv.crew.Close()
 	return nil
 }
 
@@ -310,9 +339,18 @@ func (srv *Server) handshake(w http.ResponseWriter, r *http.Request, query url.V
 			return
 		}
 		s.sentHook(Polling, batch, n)
-	case !srv.start(s.write) || !srv.start(func() { s.serveStream(s.stream) }):
+	case !s.startStream(): // the server is closed, and has seen the session
 		s.stream.abort()
 	}
+}
+
+// startStream lets a session that came over a WebSocket write and read.
+func (s *Session) startStream() bool {
+	s.mu.Lock()
+	s.writing = s.startWriterLocked()
+	writing := s.writing
+	s.mu.Unlock()
+	return writing && s.stream.serve()
 }
 
 // newSession makes the session for which there is a place, or refuses the request. The open packet of a polling session is
@@ -338,7 +376,7 @@ func (srv *Server) newSession(w http.ResponseWriter, r *http.Request, query url.
 	if f := srv.opts.InitialHeaders; f != nil {
 		f(h, r)
 	}
-	s := &Session{srv: srv, id: id, req: newRequest(r, srv.sessionContext(r)), turn: make(chan struct{}, 1)}
+	s := &Session{srv: srv, id: id, req: newRequest(r, srv.sessionContext(r))}
 	if !isUpgrade(r) {
 		s.jsonp = jsonpIndex(query)
 		opened = true
@@ -348,7 +386,7 @@ func (srv *Server) newSession(w http.ResponseWriter, r *http.Request, query url.
 	if f := srv.opts.Headers; f != nil {
 		f(h, r)
 	}
-	c, err := srv.upgrade(w, r)
+	c, err := s.upgrade(w, r)
 	if err != nil {
 		srv.refused(r, refusal(CodeBadRequest, "TRANSPORT_HANDSHAKE_ERROR", err))
 		return nil, nil
@@ -408,8 +446,9 @@ func (srv *Server) open(s *Session) {
 		}
 	}()
 	s.mu.Lock()
-	s.timer = time.AfterFunc(srv.opts.PingInterval, s.tick)
-	s.deadline = time.Now().Add(srv.opts.PingInterval)
+	first := srv.untilPing()
+	s.timer = time.AfterFunc(first, s.tick)
+	s.deadline = time.Now().Add(first)
 	s.mu.Unlock()
 	if f := srv.opts.Hooks.Opened; f != nil {
 		f(s)

@@ -39,8 +39,6 @@ type Session struct {
 	req   *Request
 	jsonp string // the JSONP callback index of the first request, "" for none
 
-	turn chan struct{} // holds a token while a message is delivered: two transports may receive at once during an upgrade
-
 	mu sync.Mutex
 	// guarded by mu
 	handler    Handler
@@ -48,17 +46,20 @@ type Session struct {
 	reported   bool        // Handler.Closed has been called, or is about to be
 	endReason  CloseReason // why it is closing or closed
 	endErr     error
-	stream     *wsConn     // the transport, or nil while it is polling
-	probe      *wsConn     // a WebSocket that wants to become the transport
-	poll       *poll       // the GET that waits for packets
-	post       *post       // the POST that is being read
-	queue      []queued    // in the order of sending
-	bytes      int         // queued or being written
-	writing    bool        // the stream's writer runs
-	slow       bool        // about to be closed for it
-	delivering bool        // Handler.Message runs
-	timer      *time.Timer // heartbeat, or the end of closing
-	deadline   time.Time   // what the timer waits for
+	stream     *wsConn  // the transport, or nil while it is polling
+	probe      *wsConn  // a WebSocket that wants to become the transport
+	poll       *poll    // the GET that waits for packets
+	post       *post    // the POST that is being read
+	queue      []queued // in the order of sending; one is its first memory
+	one        [1]queued
+	bytes      int           // queued or being written
+	writing    bool          // a writer has it, or will
+	slow       bool          // about to be closed for it
+	streamed   bool          // what is delivered came over stream
+	delivering bool          // Handler.Message runs
+	turn       chan struct{} // closed when it has: two transports may receive at once during an upgrade
+	timer      *time.Timer   // heartbeat, or the end of closing
+	deadline   time.Time     // what the timer waits for
 	awaitPong  bool
 	grace      bool // a packet other than the pong may still extend this ping's deadline
 	noop       *time.Timer
@@ -91,15 +92,43 @@ func (s *Session) transportLocked() Transport {
 
 // Send queues m; it never blocks, and calls nothing but hooks. It returns [ErrClosed] when the session is over, and [ErrSlowConsumer] when m did not fit
 // into the queue, which ends the session.
-func (s *Session) Send(m *Message) error {
+func (s *Session) Send(m *Message) error { return s.send(m, false) }
+
+// Later has t run when the messages that the client has sent by now have been given to the handler. It runs on the goroutine
+// that read them if that can go no further, which saves waking another one. Later may be called in [Handler.Message] only,
+// and refuses if there is no such goroutine, or it has a task already.
+func (s *Session) Later(t interface{ Run() }) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.delivering && s.streamed && s.stream.later.put(t)
+}
+
+// Sooner ends what Later puts off. It is for a [Handler.Message] that has to wait for it.
+func (s *Session) Sooner() {
+	s.mu.Lock()
+	stream := s.stream
+	s.mu.Unlock()
+	if stream != nil {
+		stream.runLater()
+	}
+}
+
+// SendNow is Send for what is the last for now: if it can it writes m at once, and what else is queued, on the caller's
+// goroutine, which saves waking another one. It does not wait for the client either, but must not be called under a lock that
+// anything else needs soon: a write takes some microseconds.
+func (s *Session) SendNow(m *Message) error { return s.send(m, true) }
+
+func (s *Session) send(m *Message, now bool) error {
 	s.mu.Lock()
 	if s.state != stateOpen {
 		s.mu.Unlock()
 		return ErrClosed
 	}
 	fits, freed, dropped := s.makeRoomLocked(m)
+	now = now && fits && s.stream != nil && !s.writing && s.stream.direct()
 	switch {
 	case fits:
+		s.writing = s.writing || now // and so nobody else begins to
 		s.pushLocked(queued{m: m})
 		freed -= m.size
 	case !s.slow: // not from here: the caller may hold locks that Handler.Closed needs
@@ -111,6 +140,9 @@ func (s *Session) Send(m *Message) error {
 		for range dropped {
 			f(s)
 		}
+	}
+	if now {
+		s.srv.writers.writeNow(s)
 	}
 	if !fits {
 		return ErrSlowConsumer
@@ -162,6 +194,9 @@ func (s *Session) makeRoomLocked(m *Message) (fits bool, freed, dropped int) {
 
 // pushLocked queues q and sees to it that somebody sends it.
 func (s *Session) pushLocked(q queued) {
+	if s.queue == nil {
+		s.queue = s.one[:0]
+	}
 	s.queue = append(s.queue, q)
 	s.bytes += q.m.size
 	s.kickLocked()
@@ -171,31 +206,45 @@ func (s *Session) kickLocked() {
 	switch {
 	case s.stream != nil:
 		if !s.writing {
-			s.writing = s.srv.start(s.write)
+			s.writing = s.startWriterLocked()
 		}
 	case s.poll != nil:
 		s.poll.signal()
 	}
 }
 
-// takeLocked empties the queue into the hands of whoever sends it, who then calls sent.
-func (s *Session) takeLocked() []queued {
-	batch := s.queue
-	s.queue = nil
-	return batch
+// startWriterLocked sees to it that what is queued for the stream is written.
+func (s *Session) startWriterLocked() bool {
+	if s.stream.direct() {
+		return s.srv.writers.schedule(s)
+	}
+	return s.srv.start(s.write)
 }
 
-// sent accounts for a batch that is out of our hands.
-func (s *Session) sent(batch []queued) {
+// takeLocked moves the queue behind dst, into the hands of whoever sends it, who then calls sent.
+func (s *Session) takeLocked(dst []queued) []queued {
+	dst = append(dst, s.queue...)
+	s.one[0] = queued{}
+	s.queue = s.one[:0]
+	return dst
+}
+
+// sentLocked accounts for a batch that is out of our hands, and returns its bytes.
+func (s *Session) sentLocked(batch []queued) int {
 	n := 0
 	for _, q := range batch {
 		n += q.m.size
 	}
-	s.mu.Lock()
 	if s.state == stateClosed { // the rest was accounted for by end
 		n = min(n, s.bytes)
 	}
 	s.bytes -= n
+	return n
+}
+
+func (s *Session) sent(batch []queued) {
+	s.mu.Lock()
+	n := s.sentLocked(batch)
 	s.mu.Unlock()
 	s.queuedHook(-n)
 }
@@ -206,28 +255,46 @@ func (s *Session) queuedHook(delta int) {
 	}
 }
 
-// write is the writer of a stream: it runs while there is something to write.
+// takeBatch moves the queue behind dst for a writer. If there is nothing to write, that one is done with s.
+func (s *Session) takeBatch(dst []queued) []queued {
+	s.mu.Lock()
+	if len(s.queue) > 0 && s.state != stateClosed {
+		defer s.mu.Unlock()
+		return s.takeLocked(dst)
+	}
+	s.writing = false
+	closing, reason := s.state == stateClosing, s.endReason
+	s.mu.Unlock()
+	if closing {
+		s.end(reason, nil, farewellClose)
+	}
+	return dst
+}
+
+// written notes that a batch has gone out, or failed to. It tells whether there is more to write; if not, the writer is done
+// with s.
+func (s *Session) written(batch []queued, bytes int, err error) bool {
+	s.mu.Lock()
+	n := s.sentLocked(batch)
+	more := err != nil || len(s.queue) > 0 || s.state == stateClosing // which takeBatch sees to
+	s.writing = more
+	s.mu.Unlock()
+	s.queuedHook(-n)
+	if err == nil {
+		s.sentHook(WebSocket, batch, bytes)
+	} else {
+		s.fail(ReasonTransportClose, err)
+	}
+	return more
+}
+
+// write writes to a stream that may block, for as long as there is something to write.
 func (s *Session) write() {
-	for {
-		s.mu.Lock()
-		stream, batch := s.stream, s.takeLocked()
-		if len(batch) == 0 || s.state == stateClosed {
-			s.writing = false
-			closing, reason := s.state == stateClosing, s.endReason
-			s.mu.Unlock()
-			if closing {
-				s.end(reason, nil, farewellClose)
-			}
+	for batch := s.takeBatch(nil); len(batch) > 0; batch = s.takeBatch(batch[:0]) {
+		n, err := s.stream.write(batch)
+		if !s.written(batch, n, err) {
 			return
 		}
-		s.mu.Unlock()
-		n, err := stream.write(batch)
-		s.sent(batch)
-		if err != nil {
-			s.fail(ReasonTransportClose, err)
-			continue
-		}
-		s.sentHook(WebSocket, batch, n)
 	}
 }
 
@@ -254,21 +321,24 @@ func (s *Session) receive(t Transport, p eioproto.Packet) bool {
 	}
 	if p.Type == eioproto.Pong {
 		s.awaitPong = false
-		s.scheduleLocked(s.srv.opts.PingInterval)
+		s.schedulePingLocked()
 	} else if s.awaitPong && s.grace {
 		// engine.io 6.6.11: the first other packet shows that the client lives and its pong is on the way.
 		s.grace = false
 		s.scheduleLocked(s.srv.opts.PingTimeout)
 	}
+	if p.Type == eioproto.Message {
+		if f := s.srv.opts.Hooks.Received; f != nil {
+			s.mu.Unlock()
+			f(t, len(p.Data))
+			s.mu.Lock()
+		}
+		s.deliverUnlock(t, p)
+		return true
+	}
 	s.mu.Unlock()
 
 	switch p.Type {
-	case eioproto.Message:
-		if f := s.srv.opts.Hooks.Received; f != nil {
-			f(t, len(p.Data))
-		}
-		s.deliver(p)
-		return true
 	case eioproto.Close:
 		s.end(ReasonTransportClose, nil, farewellNoop)
 		return false
@@ -280,36 +350,69 @@ func (s *Session) receive(t Transport, p eioproto.Packet) bool {
 	}
 }
 
-// deliver calls the handler. A client is not blamed for silence while we keep it from being heard.
-func (s *Session) deliver(p eioproto.Packet) {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+// deliverUnlock calls the handler, with mu unlocked. A client is not blamed for silence while we keep it from being heard.
+func (s *Session) deliverUnlock(t Transport, p eioproto.Packet) {
 	begun := time.Now()
-	s.mu.Lock()
+	for s.delivering {
+		if s.turn == nil {
+			s.turn = make(chan struct{})
+		}
+		turn := s.turn
+		s.mu.Unlock()
+		<-turn
+		s.mu.Lock()
+	}
 	h := s.handler
-	open := s.state == stateOpen // else it closed while this waited for its turn
-	s.delivering = open
-	s.mu.Unlock()
-	if !open {
+	if s.state != stateOpen { // it closed while this waited for its turn
+		s.mu.Unlock()
 		return
 	}
-	defer func() {
-		s.mu.Lock()
-		s.delivering = false
-		if s.awaitPong { // it could not be heard
-			s.scheduleLocked(time.Until(s.deadline) + time.Since(begun))
-		}
-		s.mu.Unlock()
-	}()
-	defer func() {
-		if v := recover(); v != nil {
-			err := fmt.Errorf("eio: panic in Handler.Message: %v", v)
-			s.srv.opts.Logger.Error("handler_panic", "panic", v, "stack", string(debug.Stack()))
-			s.fail(ReasonTransportError, err)
-		}
-	}()
+	s.delivering, s.streamed = true, t == WebSocket
+	s.mu.Unlock()
+	defer s.delivered(begun)
 	h.Message(p.Data, p.Binary)
 }
+
+// delivered is deferred by deliverUnlock.
+func (s *Session) delivered(begun time.Time) {
+	if v := recover(); v != nil {
+		err := fmt.Errorf("eio: panic in Handler.Message: %v", v)
+		s.srv.opts.Logger.Error("handler_panic", "panic", v, "stack", string(debug.Stack()))
+		s.fail(ReasonTransportError, err)
+	}
+	s.mu.Lock()
+	s.delivering = false
+	if s.turn != nil {
+		close(s.turn)
+		s.turn = nil
+	}
+	if s.awaitPong { // it could not be heard
+		s.scheduleLocked(time.Until(s.deadline) + time.Since(begun))
+	}
+	s.mu.Unlock()
+}
+
+// schedulePingLocked sets the timer for the next ping. Pings that are due at about the same time leave together, so that
+// the timers of thousands of idle clients wake the process a few times a second only.
+func (s *Session) schedulePingLocked() {
+	s.scheduleLocked(s.srv.untilPing())
+}
+
+// untilPing returns when to ping a client that has been heard just now.
+func (srv *Server) untilPing() time.Duration {
+	d, grid := srv.opts.PingInterval, srv.opts.PingInterval/pingSlots
+	if grid == 0 {
+		return d
+	}
+	due := time.Now().Add(d)
+	if over := due.Sub(due.Truncate(grid)); over > 0 {
+		d += grid - over
+	}
+	return d
+}
+
+// pingSlots is into how many moments an interval is divided; a ping may be late by one: 100 ms of 25 s.
+const pingSlots = 250
 
 // scheduleLocked sets the one timer of the session.
 func (s *Session) scheduleLocked(d time.Duration) {
@@ -419,7 +522,8 @@ func (s *Session) end(reason CloseReason, err error, how farewell) {
 		}
 		pending.finish(last)
 	}
-	s.probe, s.poll, s.queue, s.bytes = nil, nil, nil, 0
+	s.probe, s.poll, s.bytes = nil, nil, 0
+	s.queue, s.one[0] = nil, queued{}
 	s.stopNoopLocked()
 	s.mu.Unlock()
 

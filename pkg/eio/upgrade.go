@@ -34,7 +34,7 @@ func (s *Session) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 	if f := s.srv.opts.Headers; f != nil {
 		f(w.Header(), r)
 	}
-	c, err := s.srv.upgrade(w, r)
+	c, err := s.upgrade(w, r)
 	if err != nil {
 		s.srv.refused(r, refusal(CodeBadRequest, "TRANSPORT_HANDSHAKE_ERROR", err))
 		return
@@ -66,7 +66,9 @@ func (s *Session) serveProbe(c *wsConn) {
 		if err == nil && p.Type == eioproto.Upgrade {
 			timeout.Stop()
 			if s.adopt(c, begun) {
-				s.serveStream(c)
+				if !c.serve() {
+					c.abort()
+				}
 				return
 			}
 			err = ErrClosed

@@ -1,7 +1,6 @@
 package eio
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -9,11 +8,11 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"time"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
 
+	"github.com/seed-0b620db0/patchbay/internal/crew"
 	"github.com/seed-0b620db0/patchbay/pkg/eio/eioproto"
 )
 
@@ -21,14 +20,20 @@ import (
 // no compression are built by [Message], once for all clients, and written beside the library's writer; frameConn keeps the
 // two from meeting within a frame.
 type wsConn struct {
+	session *Session // whose transport it is, or wants to be
 	ws      *websocket.Conn
 	conn    *frameConn
+	later   laterTask
 	deflate bool // negotiated: data frames go through the library
 	base64  bool // b64=1: the client takes text frames only
 }
 
+// unbounded is what the library's calls get: the heartbeat and the connection's time-outs end them.
+var unbounded = context.Background()
+
 // upgrade makes the request's connection a WebSocket, or answers it with an error.
-func (srv *Server) upgrade(w http.ResponseWriter, r *http.Request) (*wsConn, error) {
+func (s *Session) upgrade(w http.ResponseWriter, r *http.Request) (*wsConn, error) {
+	srv := s.srv
 	opts := &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // origins are Options.AllowRequest's business, as in the official server
 		CompressionMode:    websocket.CompressionDisabled,
@@ -39,185 +44,118 @@ func (srv *Server) upgrade(w http.ResponseWriter, r *http.Request) (*wsConn, err
 	if d := srv.opts.PerMessageDeflate; d != nil {
 		opts.CompressionMode, opts.CompressionThreshold = websocket.CompressionNoContextTakeover, d.Threshold
 	}
-	h := &hijacker{ResponseWriter: w}
-	opts.OnPingReceived = func(_ context.Context, payload []byte) bool {
-		if h.conn.library {
-			return true // which does not write its frames in one piece
-		}
-		h.conn.pong(payload)
-		return false
-	}
+	c := &wsConn{session: s}
+	opts.OnPingReceived = c.pinged // nothing that holds the request: it would stay as long as the connection
+	h := &hijacker{ResponseWriter: w, reader: c}
 	ws, err := websocket.Accept(h, r, opts)
 	if err != nil {
 		return nil, err
 	}
+	h.conn.buffered.Reset(h.conn) // nothing is in it; the library has put a reader of its own below
 	ws.SetReadLimit(int64(srv.opts.MaxHTTPBufferSize))
-	h.conn.timeout = srv.opts.WriteTimeout
-	c := &wsConn{
-		ws: ws, conn: h.conn,
-		deflate: w.Header().Get("Sec-WebSocket-Extensions") != "",
-		base64:  r.URL.Query().Get("b64") != "",
-	}
-	h.conn.library = c.deflate || c.base64
+	c.ws, c.conn = ws, h.conn
+	c.deflate = w.Header().Get("Sec-WebSocket-Extensions") != ""
+	c.base64 = r.URL.Query().Get("b64") != ""
+	c.conn.timeout = srv.opts.WriteTimeout
+	c.conn.library = c.deflate || c.base64
 	return c, nil
 }
 
-// hijacker hands out a connection with small buffers: those of net/http, twice 4 KiB, would stay with an idle client
-// for as long as it is connected.
-type hijacker struct {
-	http.ResponseWriter
-	conn *frameConn
-}
-
-const wsBufferSize = 512 // a control frame fits, so that the library writes each in one call
-
-func (h *hijacker) Unwrap() http.ResponseWriter { return h.ResponseWriter }
-
-func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
+// pinged answers a ping frame. It tells whether the library should.
+func (c *wsConn) pinged(_ context.Context, payload []byte) bool {
+	if c.conn.library {
+		return true // which does not write its frames in one piece
 	}
-	h.conn = &frameConn{Conn: conn, busy: make(chan struct{}, 1)}
-	if n := rw.Reader.Buffered(); n > 0 { // frames that came right behind the request
-		b, _ := rw.Reader.Peek(n)
-		h.conn.early = append([]byte(nil), b...)
-	}
-	return h.conn, bufio.NewReadWriter(bufio.NewReaderSize(h.conn, wsBufferSize), bufio.NewWriterSize(h.conn, wsBufferSize)), nil
+	c.conn.pong(payload)
+	return false
 }
 
-// frameConn is the connection below a WebSocket. Each Write holds whole frames: the library's control frames fit into its
-// buffer, and writeFrames holds the lock for all of its own.
-type frameConn struct {
-	net.Conn
-	early   []byte // read from here first; owned by the reader
-	timeout time.Duration
-	library bool // the library writes the data frames too
-
-	busy chan struct{} // holds a token while one writes; a channel, so that synctest sees who waits for it as idle
-
-	mu sync.Mutex
-	// guarded by mu
-	owed []byte // the pong that goes out behind what is being written; of several the last, as RFC 6455, 5.5.3 allows
-}
-
-func (c *frameConn) lock() { c.busy <- struct{}{} }
-
-// unlock sends the pong that came due in the meantime.
-func (c *frameConn) unlock() {
-	for {
-		c.mu.Lock()
-		owed := c.owed
-		c.owed = nil
-		if owed == nil {
-			<-c.busy
-		}
-		c.mu.Unlock()
-		if owed == nil {
-			return
-		}
-		_, _ = c.writeLocked(owed) // the next write fails as well, and is somebody's business
-	}
-}
-
-// pong answers a ping, behind what is being written if need be: the library would give up on a slow client after 5 s, and on
-// the connection with it.
-func (c *frameConn) pong(payload []byte) {
-	c.mu.Lock()
-	c.owed = append(appendFrameHeader(make([]byte, 0, 2+len(payload)), opPong, len(payload)), payload...)
-	c.mu.Unlock()
-	select {
-	case c.busy <- struct{}{}:
-		c.unlock()
-	default: // whoever writes unlocks
-	}
-}
-
-func (c *frameConn) Read(p []byte) (int, error) {
-	if len(c.early) > 0 {
-		n := copy(p, c.early)
-		if c.early = c.early[n:]; len(c.early) == 0 {
-			c.early = nil
-		}
-		return n, nil
-	}
-	return c.Conn.Read(p)
-}
-
-// Write is what the library calls.
-func (c *frameConn) Write(p []byte) (int, error) {
-	c.lock()
-	defer c.unlock()
-	return c.writeLocked(p)
-}
-
-const writePiece = 256 << 10 // see Options.WriteTimeout
-
-// writeLocked gives the peer the time-out for each piece, so that a slow but living client may take as long as it needs
-// for a large message.
-func (c *frameConn) writeLocked(p []byte) (n int, err error) {
-	for err == nil && (len(p) > 0 || n == 0) {
-		if c.timeout > 0 {
-			if err = c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
-				return n, err
-			}
-		}
-		var m int
-		m, err = c.Conn.Write(p[:min(len(p), writePiece)])
-		n, p = n+m, p[m:]
-		if m == 0 {
-			break
-		}
-	}
-	return n, err
-}
-
-// writeBuffers are where small messages that leave together are put side by side.
-var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, coalesce); return &b }}
-
-const coalesce = 32 << 10
+// direct tells whether the connection can be written to without ever blocking.
+func (c *wsConn) direct() bool { return c.conn.direct() && !c.conn.library }
 
 // write sends a batch in as few writes as possible, and returns the bytes.
 func (c *wsConn) write(batch []queued) (int, error) {
-	if c.deflate || c.base64 {
+	if c.conn.library {
 		return c.writeFrameByFrame(batch)
 	}
 	c.conn.lock()
 	defer c.conn.unlock()
-	if len(batch) == 1 {
-		return c.conn.writeLocked(batch[0].m.webSocketFrames())
-	}
-	buf, ok := writeBuffers.Get().(*[]byte)
-	if !ok {
-		panic("eio: foreign value in the pool")
-	}
+	buf := borrowBuffer()
 	defer writeBuffers.Put(buf)
-	b, total := (*buf)[:0], 0
-	flush := func(p []byte) error {
-		if len(p) == 0 {
-			return nil
-		}
-		n, err := c.conn.writeLocked(p)
-		total += n
-		return err
+	return c.writeRest(rest{batch: batch}, *buf)
+}
+
+// rest is what is still to be written of a batch: first a piece of it that is encoded already, then the others.
+type rest struct {
+	piece []byte
+	batch []queued
+}
+
+// next takes the next piece: one large message, or as many small ones as fit into buf side by side.
+func (r *rest) next(buf []byte) []byte {
+	if p := r.piece; len(p) > 0 {
+		r.piece = nil
+		return p
 	}
-	for _, q := range batch {
+	b := buf[:0]
+	for i, q := range r.batch {
 		frames := q.m.webSocketFrames()
 		if len(b)+len(frames) > cap(b) {
-			if err := flush(b); err != nil {
-				return total, err
+			if i == 0 {
+				r.batch = r.batch[1:]
+				return frames
 			}
-			b = b[:0]
+			r.batch = r.batch[i:]
+			return b
 		}
-		if len(frames) > cap(b) {
-			if err := flush(frames); err != nil {
-				return total, err
-			}
-			continue
+		if len(r.batch) == 1 { // nothing to put it beside
+			r.batch = nil
+			return frames
 		}
 		b = append(b, frames...)
 	}
-	return total, flush(b)
+	r.batch = nil
+	return b
+}
+
+// writeRest writes all of r; the connection is locked.
+func (c *wsConn) writeRest(r rest, buf []byte) (total int, err error) {
+	for err == nil {
+		p := r.next(buf)
+		if len(p) == 0 {
+			break
+		}
+		var n int
+		n, err = c.conn.writeLocked(p)
+		total += n
+	}
+	return total, err
+}
+
+// writeNow writes as much of r as it can without blocking. What it returns as left over may be in buf, and keeps the
+// connection locked: the frame that was broken off must go on first.
+func (c *wsConn) writeNow(r rest, buf []byte) (total int, left rest, err error) {
+	if !c.conn.tryLock() {
+		return 0, r, nil
+	}
+	for {
+		p := r.next(buf)
+		if len(p) == 0 {
+			if p = c.conn.release(); p == nil {
+				return total, rest{}, nil
+			}
+		}
+		n, err := c.conn.writeNowLocked(p)
+		total += n
+		if err != nil {
+			c.conn.unlock()
+			return total, rest{}, err
+		}
+		if n < len(p) {
+			r.piece = p[n:]
+			return total, r, nil
+		}
+	}
 }
 
 func (c *wsConn) writeFrameByFrame(batch []queued) (total int, err error) {
@@ -229,7 +167,7 @@ func (c *wsConn) writeFrameByFrame(batch []queued) (total int, err error) {
 			} else {
 				data = q.m.packet(f).AppendText(nil)
 			}
-			if err = c.ws.Write(context.Background(), kind, data); err != nil {
+			if err = c.ws.Write(unbounded, kind, data); err != nil {
 				return total, err
 			}
 			total += len(data)
@@ -245,7 +183,7 @@ const maxPooledRead = 64 << 10
 
 // read returns the next packet. It blocks without a deadline: the heartbeat ends a silent connection.
 func (c *wsConn) read() (eioproto.Packet, error) {
-	kind, r, err := c.ws.Reader(context.Background())
+	kind, r, err := c.ws.Reader(unbounded)
 	if err != nil {
 		return eioproto.Packet{}, err
 	}
@@ -301,6 +239,7 @@ func (c *wsConn) closeCode(srv *Server, code websocket.StatusCode) {
 
 // goodbye goes through the close handshake; Server.Close cuts it short.
 func (c *wsConn) goodbye(srv *Server, code websocket.StatusCode) {
+	c.conn.wake()
 	srv.changed(func() { srv.leaving[c] = struct{}{} })
 	defer srv.changed(func() { delete(srv.leaving, c) })
 	if srv.isClosed() { // it has not seen this one
@@ -312,17 +251,82 @@ func (c *wsConn) goodbye(srv *Server, code websocket.StatusCode) {
 // abort lets go of the connection at once.
 func (c *wsConn) abort() { _ = c.conn.Close() }
 
-// serveStream reads the session's WebSocket until it ends.
-func (s *Session) serveStream(c *wsConn) {
-	defer func() { _ = c.ws.CloseNow() }() // waits for the closing handshake, if one is under way
-	for {
-		p, err := c.read()
-		if err != nil {
-			s.streamFailed(c, err)
+// serve starts to read what is the session's transport now. It refuses once the server is closed.
+func (c *wsConn) serve() bool {
+	if !c.session.srv.enter() {
+		return false
+	}
+	c.session.srv.crew.Go(c)
+	return true
+}
+
+// Run reads the session's WebSocket until it ends, which Close waits for. While the client is silent no goroutine does: the
+// server's watcher runs it again. Where there is none, the goroutine leaves it to a smaller one.
+func (c *wsConn) Run() {
+	for n := 1; ; n++ {
+		later := c.later.take()
+		if c.conn.park() {
+			if c.conn.watched == nil {
+				go c.await() // comes back here
+			}
+			if later != nil {
+				later.Run()
+			}
 			return
 		}
-		s.receive(WebSocket, p) // once the session is over, reading goes on for the peer's close frame
+		if later != nil && (n%laterMessages == 0 || !c.later.put(later)) {
+			c.session.srv.crew.Go(later)
+		}
+		p, err := c.read()
+		if err != nil {
+			c.runLater()
+			c.session.streamFailed(c, err)
+			_ = c.ws.CloseNow() // waits for the closing handshake, if one is under way
+			c.session.srv.leave()
+			return
+		}
+		c.session.receive(WebSocket, p) // once the session is over, reading goes on for the peer's close frame
 	}
+}
+
+// laterTask is a task that a reader has been given to run when it has nothing more to read.
+type laterTask struct {
+	mu   sync.Mutex
+	task crew.Task // guarded by mu
+}
+
+// laterMessages is for how many messages such a task is put off.
+const laterMessages = 16
+
+// put takes a task if it has none.
+func (l *laterTask) put(t crew.Task) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.task != nil {
+		return false
+	}
+	l.task = t
+	return true
+}
+
+func (l *laterTask) take() crew.Task {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.task
+	l.task = nil
+	return t
+}
+
+// runLater gives what was put off to another goroutine: this one has to wait.
+func (c *wsConn) runLater() {
+	if t := c.later.take(); t != nil {
+		c.session.srv.crew.Go(t)
+	}
+}
+
+func (c *wsConn) await() {
+	c.conn.await()
+	c.session.srv.crew.Go(c)
 }
 
 // streamFailed ends the session for the end of its WebSocket. A close frame and the loss of the connection are a
