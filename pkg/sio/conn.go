@@ -18,13 +18,13 @@ type conn struct {
 	// set at construction
 	srv     *Server
 	session *eio.Session
-	timer   *time.Timer // ends the connection if no namespace is joined
 
 	decoder sioproto.PacketDecoder // owned by the reader
 
 	mu sync.Mutex
 	// guarded by mu
-	entries []entry // a handful: most clients join one
+	timer   *time.Timer // ends the connection if no namespace is joined; nil when one was
+	entries []entry     // a handful: most clients join one
 	closed  bool
 }
 
@@ -40,6 +40,8 @@ var _ eio.Handler = (*conn)(nil)
 
 func (srv *Server) accept(session *eio.Session) eio.Handler {
 	c := &conn{srv: srv, session: session, decoder: srv.opts.Parser.NewDecoder(srv.opts.limits())}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.timer = time.AfterFunc(srv.opts.ConnectTimeout, func() { c.close(ReasonForcedServerClose, errConnectTimeout) })
 	return c
 }
@@ -120,9 +122,9 @@ func (c *conn) end(reason Reason, err error) {
 		return
 	}
 	c.closed = true
+	c.stopTimerLocked()
 	entries := slices.Clone(c.entries)
 	c.mu.Unlock()
-	c.timer.Stop()
 	for _, e := range entries {
 		if e.socket != nil {
 			e.socket.end(reason, err)
@@ -162,7 +164,11 @@ func (c *conn) left(s *Socket) {
 
 // send queues a packet.
 func (c *conn) send(p *sioproto.Packet) error {
-	if err := c.session.Send(c.srv.encode(p)); err != nil {
+	return sendError(c.session.Send(c.srv.encode(p)))
+}
+
+func sendError(err error) error {
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDisconnected, err)
 	}
 	return nil
@@ -209,7 +215,7 @@ func (c *conn) admit(ctx context.Context, cancel context.CancelCauseFunc, p *sio
 		return
 	}
 	s := &Socket{
-		ns: ns, conn: c, ctx: ctx, cancel: cancel, ended: ctx.Done(),
+		ns: ns, conn: c, ctx: ctx, cancel: cancel, life: ctx,
 		handshake: Handshake{req: c.session.Request(), auth: p.Payload},
 	}
 	restored := s.identify(ctx)
@@ -229,7 +235,6 @@ func (c *conn) admit(ctx context.Context, cancel context.CancelCauseFunc, p *sio
 		}
 		return
 	}
-	c.timer.Stop()
 	if f := c.srv.opts.Hooks.Connected; f != nil {
 		f(s)
 	}
@@ -316,7 +321,16 @@ func (c *conn) join(s *Socket) bool {
 	s.state = socketConnected
 	s.mu.Unlock()
 	c.entries[i].socket = s
+	c.stopTimerLocked()
 	return true
+}
+
+// stopTimerLocked lets go of the timer, so that it costs nothing while the client is connected.
+func (c *conn) stopTimerLocked() {
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
 }
 
 // welcome sends what a recovered client has missed, tells the client that it is connected, and makes the socket visible.

@@ -74,8 +74,12 @@ func (a Args) Values() []any {
 type Event struct {
 	name  string
 	args  Args
-	reply func(values []any) error // nil if no acknowledgement was asked for
 	acked atomic.Bool
+
+	// How to acknowledge it: none of these if that was not asked for.
+	socket *Socket
+	id     uint64                   // of socket
+	reply  func(values []any) error // to another server
 }
 
 // Name returns the name of the event.
@@ -85,17 +89,22 @@ func (e *Event) Name() string { return e.name }
 func (e *Event) Args() Args { return e.args }
 
 // NeedsAck tells whether the sender waits for an acknowledgement.
-func (e *Event) NeedsAck() bool { return e.reply != nil }
+func (e *Event) NeedsAck() bool { return e.socket != nil || e.reply != nil }
 
 // Ack acknowledges the event, once. It does not wait. It may be called after the handler has returned.
 func (e *Event) Ack(values ...any) error {
 	switch {
-	case e.reply == nil:
+	case !e.NeedsAck():
 		return ErrNoAck
 	case e.acked.Swap(true):
 		return ErrAcked
 	}
-	err := e.reply(values)
+	var err error
+	if e.socket != nil {
+		err = e.socket.ack(e.id, values)
+	} else {
+		err = e.reply(values)
+	}
 	if errors.Is(err, errNotEncoded) { // nothing has gone out
 		e.acked.Store(false)
 	}

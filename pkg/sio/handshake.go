@@ -19,7 +19,7 @@ type Handshake struct {
 	auth json.RawMessage
 }
 
-// Header returns the headers of the request. They must not be changed.
+// Header returns the headers of the request, put together anew for each call.
 func (h *Handshake) Header() http.Header { return h.req.Header() }
 
 // Query returns the parameters of the request, those of the protocol included.

@@ -189,3 +189,56 @@ func (x *index) find(t Target) []*Socket {
 	}
 	return out
 }
+
+// roomSet is the set of rooms that a socket is in. Most are in a few, for which a map would cost more than the rest of the
+// socket.
+type roomSet struct {
+	few  []string
+	many map[string]struct{} // instead of few, beyond maxFew
+}
+
+const maxFew = 16
+
+func (r *roomSet) has(room string) bool {
+	if r.many != nil {
+		_, ok := r.many[room]
+		return ok
+	}
+	return slices.Contains(r.few, room)
+}
+
+func (r *roomSet) add(room string) {
+	switch {
+	case r.has(room):
+	case r.many != nil:
+		r.many[room] = struct{}{}
+	case len(r.few) < maxFew:
+		r.few = append(r.few, room)
+	default:
+		r.many = make(map[string]struct{}, 2*maxFew)
+		for _, old := range r.few {
+			r.many[old] = struct{}{}
+		}
+		r.many[room], r.few = struct{}{}, nil
+	}
+}
+
+// remove tells whether room was there.
+func (r *roomSet) remove(room string) bool {
+	ok := r.has(room)
+	delete(r.many, room)
+	if i := slices.Index(r.few, room); i >= 0 {
+		r.few = slices.Delete(r.few, i, i+1)
+	}
+	return ok
+}
+
+// names returns the rooms, with memory for one more.
+func (r *roomSet) names() []string {
+	names := make([]string, 0, len(r.few)+len(r.many)+1)
+	names = append(names, r.few...)
+	for room := range r.many {
+		names = append(names, room)
+	}
+	return names
+}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/seed-0b620db0/patchbay/internal/crew"
 	"github.com/seed-0b620db0/patchbay/pkg/eio"
 	"github.com/seed-0b620db0/patchbay/pkg/sio/sioproto"
 )
@@ -21,6 +22,7 @@ type Server struct {
 	// set at construction
 	opts   Options
 	engine *eio.Server
+	crew   crew.Crew
 
 	mu sync.Mutex
 	// guarded by mu
@@ -177,20 +179,24 @@ func (srv *Server) closeNamespace(ns *Namespace) {
 
 // start runs f in a goroutine that Shutdown waits for. It refuses once the server is closed.
 func (srv *Server) start(f func()) bool {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	if srv.closed {
+	if !srv.enter() {
 		return false
 	}
-	srv.running.Go(f)
+	srv.crew.Go(crew.Func(func() {
+		defer srv.running.Done()
+		f()
+	}))
 	return true
 }
 
-// startOrRun is start for what must not be left out: once the server is closed, the caller does it.
-func (srv *Server) startOrRun(f func()) {
-	if !srv.start(f) {
-		f()
+// enter makes Shutdown wait for running.Done. It refuses once the server is closed.
+func (srv *Server) enter() bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if !srv.closed {
+		srv.running.Add(1)
 	}
+	return !srv.closed
 }
 
 // Shutdown refuses new clients, closes the connections of those there are, so that they reconnect elsewhere, waits for the
@@ -220,6 +226,7 @@ func (srv *Server) close(ctx context.Context, err error) error {
 	case <-ctx.Done():
 		err = errors.Join(err, ctx.Err())
 	}
+	srv.crew.Close()
 	if !again {
 		for _, ns := range srv.Namespaces() {
 			srv.closeNamespace(ns)

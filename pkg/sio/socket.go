@@ -31,19 +31,21 @@ type Socket struct {
 	handshake Handshake
 	recovered bool
 	cancel    context.CancelCauseFunc
-	ended     <-chan struct{} // closed by cancel; ctx may end before, by what the middlewares made of it
+	life      context.Context //nolint:containedctx // ended by cancel; ctx may end before, by what the middlewares made of it
 
-	acks pendingAcks
+	acks    pendingAcks
+	counted bool // Shutdown waits for who works through tasks; set by who makes that begin
 
 	mu sync.Mutex
 	// guarded by mu
 	ctx      context.Context //nolint:containedctx // a socket's own: it ends with the socket
 	state    socketState
 	reason   Reason // why it ended
-	rooms    map[string]struct{}
+	rooms    roomSet
 	left     bool // no rooms any more, not even its own
 	data     any
 	tasks    []task
+	one      [1]task       // the first memory of tasks
 	running  bool          // somebody works through tasks
 	started  bool          // tasks may run: the client has been told that it is connected
 	told     bool          // CONNECT has been sent
@@ -120,10 +122,7 @@ func (s *Socket) Rooms() iter.Seq[string] {
 	if s.left {
 		return slices.Values[[]string](nil)
 	}
-	rooms := make([]string, 0, len(s.rooms)+1)
-	for room := range s.rooms {
-		rooms = append(rooms, room)
-	}
+	rooms := s.rooms.names()
 	slices.Sort(rooms)
 	return slices.Values(slices.Insert(rooms, 0, s.id))
 }
@@ -132,8 +131,7 @@ func (s *Socket) Rooms() iter.Seq[string] {
 func (s *Socket) In(room string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.rooms[room]
-	return ok || room == s.id && !s.left
+	return s.rooms.has(room) || room == s.id && !s.left
 }
 
 // stage tells whether the middlewares still run, and whether s has yet to get what it missed.
@@ -150,21 +148,17 @@ func (s *Socket) noteRoom(room string) bool {
 	if s.state == socketDisconnected {
 		return false
 	}
-	if s.rooms == nil {
-		s.rooms = make(map[string]struct{})
-	}
-	s.rooms[room] = struct{}{}
+	s.rooms.add(room)
 	return true
 }
 
 func (s *Socket) forgetRoom(room string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.rooms[room]
-	if s.state != socketDisconnected {
-		delete(s.rooms, room)
+	if s.state == socketDisconnected {
+		return s.rooms.has(room)
 	}
-	return ok
+	return s.rooms.remove(room)
 }
 
 // Emit sends an event to the client. It queues and does not wait; an error says that the arguments could not be encoded or
@@ -307,10 +301,7 @@ func (s *Socket) queue(out *Outgoing, m *eio.Message, early bool) error {
 		s.conn.session.SendVolatile(m)
 		return nil
 	}
-	if err := s.conn.session.Send(m); err != nil {
-		return fmt.Errorf("%w: %w", ErrDisconnected, err)
-	}
-	return nil
+	return sendError(s.conn.session.Send(m))
 }
 
 // receive takes a packet of the client; it runs on the connection's reader.
@@ -323,7 +314,7 @@ func (s *Socket) receive(p *sioproto.Packet) {
 		}
 		ev := &Event{name: name, args: Args{p.Payload, p.Attachments, 1}}
 		if p.HasID {
-			ev.reply = func(values []any) error { return s.ack(p.ID, values) }
+			ev.socket, ev.id = s, p.ID
 		}
 		s.enqueue(ev)
 	case sioproto.Ack:
@@ -349,9 +340,14 @@ func (s *Socket) ack(id uint64, values []any) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotEncoded, err)
 	}
-	return s.conn.send(&sioproto.Packet{
+	m := s.conn.srv.encode(&sioproto.Packet{
 		Type: sioproto.Ack, Namespace: s.ns.name, ID: id, HasID: true, Payload: payload, Attachments: atts,
 	})
+	send := s.conn.session.Send
+	if !s.busy() { // most likely the last for now; else it leaves together with what comes of the next event
+		send = s.conn.session.SendNow
+	}
+	return sendError(send(m))
 }
 
 // guard runs code of the application. Its error is reported; a panic too, and ends the socket.
@@ -405,10 +401,7 @@ func (s *Socket) endWith(reason Reason, err error, last *sioproto.Packet) {
 		return
 	}
 	s.state, s.reason = socketDisconnected, reason
-	rooms := make([]string, 0, len(s.rooms))
-	for room := range s.rooms {
-		rooms = append(rooms, room)
-	}
+	rooms := s.rooms.names()
 	session := &SocketState{ID: s.id, PID: s.pid, Rooms: rooms, Data: s.data}
 	told := s.told
 	s.mu.Unlock()
@@ -435,7 +428,7 @@ func (s *Socket) endWith(reason Reason, err error, last *sioproto.Packet) {
 	}
 	s.mu.Lock()
 	s.tasks = append(s.tasks, task{}) // it may leave before OnConnect was called: one thing after the other
-	s.runUnlock()
+	s.runUnlock(nil)
 }
 
 // RemoteSocket describes a socket of any node, and acts on it.

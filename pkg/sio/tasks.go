@@ -3,6 +3,8 @@ package sio
 import (
 	"context"
 	"slices"
+
+	"github.com/seed-0b620db0/patchbay/internal/crew"
 )
 
 // task is something that happens to a socket. Just one field is set, or none: then the socket has ended.
@@ -20,16 +22,17 @@ func (s *Socket) enqueue(ev *Event) {
 		}
 		room := s.room
 		s.mu.Unlock()
+		s.conn.session.Sooner() // or nobody would make room
 		select {
 		case <-room:
-		case <-s.ended:
+		case <-s.life.Done():
 		}
 		s.mu.Lock()
 	}
 	if s.state == socketConnected {
 		s.tasks = append(s.tasks, task{event: ev})
 	}
-	s.runUnlock()
+	s.runUnlock(s.conn.session.Later)
 }
 
 // start lets tasks run, OnConnect first.
@@ -37,17 +40,43 @@ func (s *Socket) start() {
 	s.mu.Lock()
 	s.started = true
 	s.tasks = slices.Insert(s.tasks, 0, task{connect: true})
-	s.runUnlock()
+	s.runUnlock(nil)
 }
 
-// runUnlock unlocks mu and sees to it that somebody works through the tasks.
-func (s *Socket) runUnlock() {
+// runUnlock unlocks mu and sees to it that somebody works through the tasks: later, if it may be, or a goroutine.
+func (s *Socket) runUnlock(later func(interface{ Run() }) bool) {
 	run := s.started && !s.running && len(s.tasks) > 0
 	s.running = s.running || run
 	s.mu.Unlock()
-	if run {
-		s.ns.srv.startOrRun(s.run) // also when the server is closing: the end of each socket is told to its handlers
+	if !run {
+		return
 	}
+	t := crew.Task((*worker)(s))
+	s.counted = s.ns.srv.enter()
+	switch {
+	case !s.counted: // the end of each socket is told to its handlers, also when the server is closing
+		t.Run()
+	case later == nil || !later(t):
+		s.ns.srv.crew.Go(t)
+	}
+}
+
+// busy tells whether more events wait.
+func (s *Socket) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.tasks) > 0
+}
+
+// worker is a Socket as a task for the crew.
+type worker Socket
+
+// Run implements crew.Task.
+func (w *worker) Run() {
+	if w.counted {
+		defer w.ns.srv.running.Done()
+	}
+	(*Socket)(w).run()
 }
 
 // run works through the tasks, one at a time; it leaves when there are none.
@@ -55,7 +84,7 @@ func (s *Socket) run() {
 	for {
 		s.mu.Lock()
 		if len(s.tasks) == 0 {
-			s.tasks, s.running = nil, false
+			s.tasks, s.running = s.one[:0], false
 			s.mu.Unlock()
 			return
 		}
@@ -90,7 +119,7 @@ func (s *Socket) perform(t task) {
 			_ = s.guard("", func() error { f(ctx, s, s.reason); return nil }) // guard has reported a panic
 		}
 		s.mu.Lock()
-		s.rooms, s.left = nil, true
+		s.rooms, s.left = roomSet{}, true
 		s.mu.Unlock()
 		for _, f := range set.disconnect {
 			_ = s.guard("", func() error { f(ctx, s, s.reason); return nil })

@@ -15,6 +15,9 @@ func EventName(payload []byte) (string, error) {
 		switch name := payload[1:skipValue(payload, 1)]; {
 		case len(name) == 0:
 		case name[0] == '"':
+			if n := len(name) - 1; n > 0 && name[n] == '"' && plain(name[1:n]) {
+				return string(name[1:n]), nil
+			}
 			var s string
 			err := decodeValue(name, nil, &s)
 			return s, err
