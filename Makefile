@@ -54,12 +54,19 @@ fuzz: ## run every fuzz target for FUZZTIME (20s) each
 	FUZZTIME=$(FUZZTIME) FUZZPROC=$(FUZZPROC) scripts/fuzz
 
 .PHONY: bench
-bench: ## run the benchmarks: BENCH is a pattern, COUNT repeats them
+bench: bench/node/node_modules/.package-lock.json ## measure our server beside Node's into bench/RESULTS.md, or what BENCHFLAGS say
+	scripts/need nodejs
+	CGO_ENABLED=0 go build -trimpath -o bin/bench-server ./bench/server
+	go build -o bin/bench ./bench
+	bin/bench $(or $(BENCHFLAGS),-out bench/RESULTS.md)
+
+.PHONY: microbench
+microbench: ## run the benchmarks beside the code: BENCH is a pattern, COUNT repeats them
 	go test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) ./...
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf bin test/*/node_modules test/*/*/node_modules
+	rm -rf bin test/*/node_modules test/*/*/node_modules bench/node/node_modules
 	find $(CLIENT)/dist -type f ! -name .gitignore -delete
 
 # Always asks the go command, which knows better than make what changed.
@@ -73,10 +80,10 @@ client: $(CLIENT)/dist/socket.io.js
 $(CLIENT)/dist/socket.io.js: $(CLIENT)/package-lock.json
 	scripts/client
 
-# What the tests under test/ run with node, each folder by its own lock file.
+# What tests and benchmark run with node, each folder by its own lock file.
 .PHONY: npm
-npm: $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard test/*/package-lock.json test/*/*/package-lock.json))
-test/%/node_modules/.package-lock.json: test/%/package-lock.json
+npm: $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard test/*/package-lock.json test/*/*/package-lock.json bench/node/package-lock.json))
+%/node_modules/.package-lock.json: %/package-lock.json
 	scripts/need nodejs npm
 	cd $(<D) && npm ci --ignore-scripts --no-audit --no-fund
 	touch $@
