@@ -1,4 +1,5 @@
 // Command gateway is a node of a Socket.IO gateway cluster. Its environment configures it; gateway -help lists the variables.
+// gateway loadtest puts load on a Socket.IO server.
 package main
 
 import (
@@ -10,21 +11,35 @@ import (
 	"syscall"
 
 	"github.com/seed-0b620db0/patchbay/internal/gateway"
+	"github.com/seed-0b620db0/patchbay/internal/loadtest"
 )
 
 func main() {
 	flag.Usage = func() {
 		fmt.Fprintln(os.Stderr, "gateway is a node of a Socket.IO gateway cluster. It is configured by environment variables:")
 		_ = gateway.Help(os.Stderr)
+		fmt.Fprintln(os.Stderr, "\ngateway loadtest puts load on a Socket.IO server: see gateway loadtest -help.")
 	}
 	flag.Parse()
-	if err := run(); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	switch {
+	case flag.NArg() == 0:
+	case flag.Arg(0) == "loadtest":
+		os.Exit(loadtest.Run(ctx, flag.Args()[1:], os.Stdout, os.Stderr))
+	default:
+		fmt.Fprintf(os.Stderr, "gateway: unknown argument %q\n", flag.Arg(0))
+		flag.Usage()
+		os.Exit(2)
+	}
+	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "gateway:", err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
+func run(ctx context.Context) error {
 	cfg, unknown, err := gateway.Load(os.Environ())
 	if err != nil {
 		return err
@@ -33,8 +48,5 @@ func run() error {
 	for _, name := range unknown {
 		log.Warn("unknown_variable", "name", name)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	return gateway.Run(ctx, cfg, log)
 }
