@@ -24,7 +24,7 @@ type summary struct {
 	Lost      int64 `json:"lost"`
 	Sent      int64 `json:"sent"`
 	Received  int64 `json:"received"`
-	Missing   int64 `json:"missing"` // that should have been received
+	Missing   int64 `json:"missing"` // deliveries and answers that should have come
 	Errors    int64 `json:"errors"`  // refusals
 
 	Connect  percentiles `json:"connectMs"`
@@ -61,7 +61,7 @@ func (t *test) sum(ramped, sending time.Duration) *summary {
 		Sent: t.sent.Load(), Received: t.received.Load(), Errors: t.refused.Load(),
 		Connect: percentilesOf(&t.connects), Delivery: percentilesOf(&t.deliveries),
 	}
-	s.Missing = max(0, t.due.Load()-s.Received)
+	s.Missing = max(0, t.missing())
 	if first := t.firstError.Load(); first != nil {
 		s.FirstError = *first
 	}

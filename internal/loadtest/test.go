@@ -23,6 +23,7 @@ type test struct {
 
 	connected, failed, lost      atomic.Int64 // clients; those lost had been connected
 	sent, due, received, refused atomic.Int64 // events sent, deliveries that must follow, those that did, refusals
+	answered                     atomic.Int64 // events of the relay that were accepted or refused
 	firstError                   atomic.Pointer[string]
 	connects, deliveries         load.Histogram
 
@@ -71,12 +72,21 @@ func (t *test) run(ctx context.Context, progress io.Writer) *summary {
 		t.send(ctx)
 	}
 	sending := time.Since(begin) - ramped
-	t.await(grace, func() bool { return t.received.Load() >= t.due.Load() || t.gen.Len() == 0 })
+	t.await(grace, func() bool { return t.missing() <= 0 || t.gen.Len() == 0 })
 	sum := t.sum(ramped, sending)
 	sum.Interrupted = ctx.Err() != nil
 	t.gen.Close()
 	stop()
 	return sum
+}
+
+// missing is how many deliveries, and answers of the relay, are still to come.
+func (t *test) missing() int64 {
+	n := t.due.Load() - t.received.Load()
+	if t.o.mode == modeRelay {
+		n += max(0, t.sent.Load()-t.answered.Load())
+	}
+	return n
 }
 
 // await looks at cond until it is true or d is over.
@@ -228,7 +238,10 @@ func (m *member) Receive(_ *load.Client, got *load.Message) {
 			case m.joined <- err:
 			default: // a second answer
 			}
-		} else if err != nil {
+			break
+		}
+		m.answered.Add(1)
+		if err != nil {
 			m.refused.Add(1)
 			m.failure(err)
 		}

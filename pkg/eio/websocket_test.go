@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -207,105 +206,4 @@ func TestPerMessageDeflate(t *testing.T) {
 			c.peer.wantEnd(t, eio.ReasonTransportError)
 		})
 	})
-}
-
-// Messages of several frames leave as one, whatever else is sent at the same time: by others, by the heartbeat, and by the
-// library, which answers the client's pings beside our writer.
-func TestLesson9And20_MessagesAreNotInterleaved(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		query   string
-		opts    eio.Options
-		headers []string
-	}{
-		{name: "plain", query: wsQuery},
-		{name: "base64", query: wsQuery + "&b64=1"},
-		{
-			name: "deflate", query: wsQuery, opts: eio.Options{PerMessageDeflate: &eio.PerMessageDeflate{Threshold: 1 << 20}},
-			headers: []string{"Sec-WebSocket-Extensions: permessage-deflate"},
-		},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				const senders, each = 20, 30
-				c.opts.PingInterval, c.opts.MaxQueueBytes = time.Millisecond, 64<<20
-				l := newLab(t, &c.opts, 512) // small, so that writes stop half-way through a frame
-				w, r := l.dial(c.query, c.headers...)
-				if r.status != 101 {
-					t.Fatal(r)
-				}
-				w.text()
-				synctest.Wait()
-				s := l.last().s
-				var wg sync.WaitGroup
-				for g := range senders {
-					wg.Go(func() {
-						for i := range each {
-							id := fmt.Sprintf("%d.%d.", g, i)
-							_ = s.Send(eio.NewMessage(
-								eio.Frame{Data: []byte(id + "head")},
-								eio.Frame{Data: []byte(id + strings.Repeat("1", 50*i)), Binary: true},
-								eio.Frame{Data: []byte(id + strings.Repeat("2", 700)), Binary: true}))
-							time.Sleep(100 * time.Microsecond)
-						}
-					})
-				}
-				stop := make(chan struct{})
-				defer func() {
-					close(stop)
-					_ = w.Close()
-					wg.Wait()
-				}()
-				wg.Go(func() { // the client's pings
-					for i := 0; ; i++ {
-						select {
-						case <-stop:
-							return
-						case <-time.After(50 * time.Microsecond):
-							_ = w.write(opPing, fmt.Sprint("ping", i))
-						}
-					}
-				})
-				pongs, messages, id, at := 0, 0, "", 0
-				next := map[string]int{}
-				for messages < senders*each {
-					f, err := w.recv()
-					if err != nil {
-						t.Fatal(err)
-					}
-					switch {
-					case f.op == opPong:
-						pongs++
-					case f.op == opText && f.data == "2":
-						if at != 0 {
-							t.Fatal("a ping packet within a message")
-						}
-						_ = w.write(opText, "3")
-					case at == 0:
-						id = strings.TrimSuffix(strings.TrimPrefix(f.data, "4"), "head")
-						var g, i int
-						if _, err := fmt.Sscanf(id, "%d.%d.", &g, &i); err != nil {
-							t.Fatalf("%v: %v", f, err)
-						}
-						if i != next[fmt.Sprint(g)] {
-							t.Fatalf("sender %d: message %d, want %d", g, i, next[fmt.Sprint(g)])
-						}
-						next[fmt.Sprint(g)]++
-						at = 1
-					default:
-						if c.name == "base64" && !strings.HasPrefix(f.data, "b") || c.name != "base64" && !strings.HasPrefix(f.data, id) {
-							t.Fatalf("frame %d of %q is %v", at, id, f)
-						}
-						if at++; at == 3 {
-							at = 0
-							messages++
-						}
-					}
-				}
-				if pongs == 0 {
-					t.Error("no pongs came in between: the test tests nothing")
-				}
-			})
-		})
-	}
 }
