@@ -25,7 +25,7 @@ type Crew struct {
 }
 
 // maxIdle bounds what is kept of a burst: each holds some kilobytes of stack.
-const maxIdle = 64
+const maxIdle = 256
 
 // Go runs t in a goroutine. It does not wait for it and does not limit how many there are.
 func (c *Crew) Go(t Task) {

@@ -47,7 +47,7 @@ func TestGoroutinesAreNotLimited(t *testing.T) {
 		}
 		close(release)
 		synctest.Wait()
-		if n := c.Idle(); n == 0 || n > 64 {
+		if n := c.Idle(); n == 0 || n > 256 {
 			t.Errorf("%d goroutines are kept", n)
 		}
 	})

@@ -96,7 +96,7 @@ func (s *Session) Send(m *Message) error { return s.send(m, false) }
 
 // Later has t run when the messages that the client has sent by now have been given to the handler. It runs on the goroutine
 // that read them if that can go no further, which saves waking another one. Later may be called in [Handler.Message] only,
-// and refuses if there is no such goroutine, or it has a task already.
+// and refuses if there is no such goroutine, or it has a task already. [Server.Close] does not wait for t.
 func (s *Session) Later(t interface{ Run() }) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -411,8 +411,8 @@ func (srv *Server) untilPing() time.Duration {
 	return d
 }
 
-// pingSlots is into how many moments an interval is divided; a ping may be late by one: 100 ms of 25 s.
-const pingSlots = 250
+// pingSlots is into how many moments an interval is divided; a ping may be late by one: 250 ms of 25 s.
+const pingSlots = 100
 
 // scheduleLocked sets the one timer of the session.
 func (s *Session) scheduleLocked(d time.Duration) {
