@@ -30,6 +30,8 @@ type frameConn struct {
 	readRaw  func(uintptr) bool // c.tryRead
 	buffered *bufio.Reader      // the library's: between in and the frames
 
+	broken error // owned by who writes: why a frame has been broken off for good
+
 	mu sync.Mutex
 	// guarded by mu
 	parked bool          // a goroutine waits in await
@@ -298,6 +300,7 @@ func (c *frameConn) pong(payload []byte) {
 
 // Write is what the library calls.
 func (c *frameConn) Write(p []byte) (int, error) {
+	c.reader.runLater() // it may be the reader, who may have to wait
 	c.lock()
 	defer c.unlock()
 	return c.writeLocked(p)
@@ -311,6 +314,7 @@ func (c *frameConn) writeLocked(p []byte) (n int, err error) {
 	if n, err = c.writeNowLocked(p); err != nil || n == len(p) {
 		return n, err
 	}
+	defer func() { c.broken = err }()
 	if c.timeout > 0 { // one that has passed would fail the next write that does not block
 		defer func() { _ = c.SetWriteDeadline(time.Time{}) }() // it fails if the connection is closed
 	}
@@ -349,6 +353,9 @@ var rawWrites = sync.Pool{New: func() any {
 
 // writeNowLocked writes as much as the system takes at this moment, which may be nothing.
 func (c *frameConn) writeNowLocked(p []byte) (int, error) {
+	if c.broken != nil { // the client would take what follows for the rest of the frame
+		return 0, c.broken
+	}
 	if c.watched != nil {
 		return c.watched.writeNow(p)
 	}

@@ -100,7 +100,7 @@ func newLab(t testing.TB, opts *eio.Options, buffer int, configure ...func(*http
 }
 
 func (l *lab) hook(h *eio.Hooks) {
-	queued, opened, closed := h.Queued, h.Opened, h.Closed
+	queued, opened, closed, received := h.Queued, h.Opened, h.Closed, h.Received
 	h.Queued = func(n int) {
 		l.queued.Add(int64(n))
 		if queued != nil {
@@ -122,7 +122,12 @@ func (l *lab) hook(h *eio.Hooks) {
 	h.Refused = func(_ *http.Request, e *eio.ConnectionError) { l.count("refused " + e.Error()) }
 	h.Upgraded = func(*eio.Session, time.Duration) { l.count("upgraded") }
 	h.UpgradeFailed = func(_ *eio.Session, err error) { l.count("upgrade failed: " + err.Error()) }
-	h.Received = func(t eio.Transport, n int) { l.count(fmt.Sprintf("received %s %d", t, n)) }
+	h.Received = func(t eio.Transport, n int) {
+		l.count(fmt.Sprintf("received %s %d", t, n))
+		if received != nil {
+			received(t, n)
+		}
+	}
 	h.Sent = func(t eio.Transport, m, n int) { l.count(fmt.Sprintf("sent %s %d", t, m)) }
 	h.Dropped = func(*eio.Session) { l.count("dropped") }
 }

@@ -457,17 +457,20 @@ func (srv *Server) open(s *Session) {
 		_ = s.Send(m) // it can only fail if the session is closed already
 	}
 	s.setHandler(srv.newHandler(s))
-	late := false
+	var late, tooLate bool // for Shutdown, and for Close, to have seen it
 	srv.changed(func() {
 		srv.sessions[s.id] = s
-		late = srv.draining
+		late, tooLate = srv.draining, srv.closed
 	})
 	s.mu.Lock()
 	over := s.state == stateClosed // within accept
 	s.mu.Unlock()
-	if over {
+	switch {
+	case over:
 		srv.remove(s)
-	} else if late {
+	case tooLate:
+		s.end(ReasonShutdown, nil, farewellAbort)
+	case late:
 		s.shut(ReasonShutdown)
 	}
 }

@@ -266,24 +266,26 @@ func (s *Session) takeBatch(dst []queued) []queued {
 	closing, reason := s.state == stateClosing, s.endReason
 	s.mu.Unlock()
 	if closing {
-		s.end(reason, nil, farewellClose)
+		s.srv.start(func() { s.end(reason, nil, farewellClose) }) // not from here, see written
 	}
 	return dst
 }
 
 // written notes that a batch has gone out, or failed to. It tells whether there is more to write; if not, the writer is done
-// with s.
+// with s. After a failure nobody writes any more: s.writing stays as it is.
 func (s *Session) written(batch []queued, bytes int, err error) bool {
 	s.mu.Lock()
 	n := s.sentLocked(batch)
-	more := err != nil || len(s.queue) > 0 || s.state == stateClosing // which takeBatch sees to
-	s.writing = more
+	more := err == nil && (len(s.queue) > 0 || s.state == stateClosing) // which takeBatch sees to
+	s.writing = more || err != nil
 	s.mu.Unlock()
 	s.queuedHook(-n)
 	if err == nil {
 		s.sentHook(WebSocket, batch, bytes)
 	} else {
-		s.fail(ReasonTransportClose, err)
+		// Not from here: other clients wait for a writer, and who called SendNow may hold locks that Handler.Closed needs.
+		// If the server is closed, Close ends the session.
+		s.srv.start(func() { s.fail(ReasonTransportClose, err) })
 	}
 	return more
 }
@@ -357,8 +359,11 @@ func (s *Session) deliverUnlock(t Transport, p eioproto.Packet) {
 		if s.turn == nil {
 			s.turn = make(chan struct{})
 		}
-		turn := s.turn
+		turn, stream := s.turn, s.stream
 		s.mu.Unlock()
+		if t == WebSocket {
+			stream.runLater() // or it would wait for the other transport, which may wait for it
+		}
 		<-turn
 		s.mu.Lock()
 	}

@@ -66,6 +66,7 @@ func (c *wsConn) pinged(_ context.Context, payload []byte) bool {
 	if c.conn.library {
 		return true // which does not write its frames in one piece
 	}
+	c.runLater() // the pong may have to wait
 	c.conn.pong(payload)
 	return false
 }

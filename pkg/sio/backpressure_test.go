@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,6 +173,32 @@ func TestBackPressureWithContextThatIsDone(t *testing.T) {
 	if asked.Load() > 1000 {
 		t.Error("the reader spins")
 	}
+}
+
+// So may the application give the session one.
+func TestBackPressureWithSessionContextThatIsDone(t *testing.T) {
+	opts := &sio.Options{MaxEvents: 1}
+	opts.Engine.Context = func(*http.Request) context.Context {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		return ctx
+	}
+	bubble(t, opts, func(t *testing.T, l *lab) {
+		release := make(chan struct{})
+		var n atomic.Int64
+		l.On("e", func(context.Context, *sio.Socket, *sio.Event) error { <-release; n.Add(1); return nil })
+		c := l.ws()
+		c.connect("/", "")
+		for range 5 {
+			c.send(`2["e"]`)
+		}
+		synctest.Wait() // it does not return while the reader spins
+		close(release)
+		synctest.Wait()
+		if n.Load() != 5 {
+			t.Errorf("%d events", n.Load())
+		}
+	})
 }
 
 func TestSlowConsumer(t *testing.T) {

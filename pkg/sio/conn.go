@@ -215,7 +215,7 @@ func (c *conn) admit(ctx context.Context, cancel context.CancelCauseFunc, p *sio
 		return
 	}
 	s := &Socket{
-		ns: ns, conn: c, ctx: ctx, cancel: cancel, life: ctx,
+		ns: ns, conn: c, ctx: ctx, cancel: cancel,
 		handshake: Handshake{req: c.session.Request(), auth: p.Payload},
 	}
 	restored := s.identify(ctx)

@@ -31,7 +31,6 @@ type Socket struct {
 	handshake Handshake
 	recovered bool
 	cancel    context.CancelCauseFunc
-	life      context.Context //nolint:containedctx // ended by cancel; ctx may end before, by what the middlewares made of it
 
 	acks    pendingAcks
 	counted bool // Shutdown waits for who works through tasks; set by who makes that begin
@@ -401,6 +400,7 @@ func (s *Socket) endWith(reason Reason, err error, last *sioproto.Packet) {
 		return
 	}
 	s.state, s.reason = socketDisconnected, reason
+	s.wakeLocked()
 	rooms := s.rooms.names()
 	session := &SocketState{ID: s.id, PID: s.pid, Rooms: rooms, Data: s.data}
 	told := s.told

@@ -23,10 +23,7 @@ func (s *Socket) enqueue(ev *Event) {
 		room := s.room
 		s.mu.Unlock()
 		s.conn.session.Sooner() // or nobody would make room
-		select {
-		case <-room:
-		case <-s.life.Done():
-		}
+		<-room                  // or s has ended; its context may be done before
 		s.mu.Lock()
 	}
 	if s.state == socketConnected {
@@ -91,12 +88,17 @@ func (s *Socket) run() {
 		t := s.tasks[0]
 		s.tasks[0] = task{}
 		s.tasks = s.tasks[1:]
-		if s.room != nil {
-			close(s.room)
-			s.room = nil
-		}
+		s.wakeLocked()
 		s.mu.Unlock()
 		s.perform(t)
+	}
+}
+
+// wakeLocked has a reader that waits for room look again.
+func (s *Socket) wakeLocked() {
+	if s.room != nil {
+		close(s.room)
+		s.room = nil
 	}
 }
 
