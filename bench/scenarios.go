@@ -48,37 +48,28 @@ func idle(ctx context.Context, t *trial) error {
 		return err
 	}
 	defer stop()
-	if err := pause(ctx, t.size.settle/5); err != nil {
-		return err
-	}
-	before, err := t.srv.rss()
-	if err != nil {
-		return err
-	}
 	var joined atomic.Int64
-	used, err := t.measure(&joined, func() error {
-		clients, err := t.connect(ctx, g, t.size.idle, nil)
-		joined.Add(int64(len(clients)))
-		return err
+	err = t.growth(ctx, "idle/rss", t.size.idle, func() error {
+		used, err := t.measure(&joined, func() error {
+			clients, err := t.connect(ctx, g, t.size.idle, nil)
+			joined.Add(int64(len(clients)))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		t.note("connect", used)
+		t.values["connect/cpu"], t.values["connect/rate"] = used.each(time.Microsecond), used.rate()
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	t.note("connect", used)
-	t.values["connect/cpu"], t.values["connect/rate"] = used.each(time.Microsecond), used.rate()
-	if err := pause(ctx, t.size.settle); err != nil {
-		return err
-	}
-	after, err := t.srv.rss()
-	if err != nil {
-		return err
-	}
-	t.values["idle/rss"] = (after - before) / float64(t.size.idle) / 1024
 	if !t.first || !t.wanted("idle/heartbeat") {
 		return nil
 	}
 	// The clients came in a rush, and their pings do: whole intervals hold the same number of them.
-	used, err = t.measure(&joined, func() error {
+	used, err := t.measure(&joined, func() error {
 		joined.Add(max(1, int64(t.size.beats/(25*time.Second))*int64(t.size.idle)))
 		return pause(ctx, t.size.beats)
 	})
@@ -87,12 +78,8 @@ func idle(ctx context.Context, t *trial) error {
 	return err
 }
 
-func idlePolling(ctx context.Context, t *trial, row string, between bool) error {
-	g, stop, err := t.generator(load.Options{Transport: load.Polling, StopPolling: between})
-	if err != nil {
-		return err
-	}
-	defer stop()
+// growth sets row to the memory in KiB that the server uses more for each of n clients when connect has brought them.
+func (t *trial) growth(ctx context.Context, row string, n int, connect func() error) error {
 	if err := pause(ctx, t.size.settle/5); err != nil {
 		return err
 	}
@@ -100,14 +87,30 @@ func idlePolling(ctx context.Context, t *trial, row string, between bool) error 
 	if err != nil {
 		return err
 	}
-	if _, err := t.connect(ctx, g, t.size.polling, nil); err != nil {
+	if err := connect(); err != nil {
 		return err
 	}
 	if err := pause(ctx, t.size.settle); err != nil {
 		return err
 	}
 	after, err := t.srv.rss()
-	t.values[row] = (after - before) / float64(t.size.polling) / 1024
+	if err != nil {
+		return err
+	}
+	t.values[row] = (after - before) / float64(n) / 1024
+	return nil
+}
+
+func idlePolling(ctx context.Context, t *trial, row string, between bool) error {
+	g, stop, err := t.generator(load.Options{Transport: load.Polling, StopPolling: between})
+	if err != nil {
+		return err
+	}
+	defer stop()
+	err = t.growth(ctx, row, t.size.polling, func() error {
+		_, err := t.connect(ctx, g, t.size.polling, nil)
+		return err
+	})
 	return errors.Join(err, t.lost.err())
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"sync"
 )
 
 // acceptedEncoding picks the content coding for a response (RFC 9110, section 12.5.3): gzip, then deflate, as the official
@@ -40,19 +39,16 @@ type resetWriter interface {
 }
 
 // Compressors are some hundred KB each: they are shared by all sessions and used for one response at a time.
-var compressors = map[string]*sync.Pool{
-	"gzip":    {New: func() any { w, _ := gzip.NewWriterLevel(io.Discard, flate.BestSpeed); return w }},
-	"deflate": {New: func() any { w, _ := zlib.NewWriterLevel(io.Discard, flate.BestSpeed); return w }},
+var compressors = map[string]*pool[resetWriter]{
+	"gzip":    newPool(func() resetWriter { w, _ := gzip.NewWriterLevel(io.Discard, flate.BestSpeed); return w }),
+	"deflate": newPool(func() resetWriter { w, _ := zlib.NewWriterLevel(io.Discard, flate.BestSpeed); return w }),
 }
 
 // compressTo writes body to w in the coding enc. "deflate" is the zlib format (RFC 9110, section 8.4.1.2).
 func compressTo(w io.Writer, enc string, body []byte) error {
 	pool := compressors[enc]
-	z, ok := pool.Get().(resetWriter)
-	if !ok {
-		panic("eio: foreign value in the pool")
-	}
-	defer pool.Put(z)
+	z := pool.get()
+	defer pool.put(z)
 	z.Reset(w)
 	if _, err := z.Write(body); err != nil {
 		return err

@@ -96,21 +96,15 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 // inBuffers are borrowed while there is something to read.
-var inBuffers = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
+var inBuffers = newPool(func() *[]byte { return new(make([]byte, inBuffer)) })
 
-func borrowInBuffer() *[]byte {
-	buf, ok := inBuffers.Get().(*[]byte)
-	if !ok {
-		panic("eio: foreign value in the pool")
-	}
-	return buf
-}
+const inBuffer = 4 << 10
 
 func (c *frameConn) Read(p []byte) (int, error) {
 	if len(c.in) == 0 {
 		c.reader.runLater()
 		if c.readErr == nil {
-			if !c.direct() || len(p) >= 4<<10 {
+			if !c.direct() || len(p) >= inBuffer {
 				return c.Conn.Read(p)
 			}
 			c.fill()
@@ -122,7 +116,7 @@ func (c *frameConn) Read(p []byte) (int, error) {
 	n := copy(p, c.in)
 	if c.in = c.in[n:]; len(c.in) == 0 {
 		if c.in = nil; c.inBuf != nil {
-			inBuffers.Put(c.inBuf)
+			inBuffers.put(c.inBuf)
 			c.inBuf = nil
 		}
 	}
@@ -211,21 +205,21 @@ func (c *frameConn) wake() {
 
 // tryRead reads what there is, and tells whether there was something, if only an error.
 func (c *frameConn) tryRead(fd uintptr) bool {
-	buf := borrowInBuffer()
+	buf := inBuffers.get()
 	n, again, err := readNow(fd, *buf)
 	return c.filled(buf, n, again, err)
 }
 
 // fillNow is tryRead for a watched connection.
 func (c *frameConn) fillNow() bool {
-	buf := borrowInBuffer()
+	buf := inBuffers.get()
 	n, again, err := c.watched.readNow(*buf)
 	return c.filled(buf, n, again, err)
 }
 
 func (c *frameConn) filled(buf *[]byte, n int, again bool, err error) bool {
 	if n == 0 {
-		inBuffers.Put(buf)
+		inBuffers.put(buf)
 		c.readErr = err
 		return !again
 	}
@@ -342,14 +336,14 @@ type rawWrite struct {
 	try func(fd uintptr) bool
 }
 
-var rawWrites = sync.Pool{New: func() any {
+var rawWrites = newPool(func() *rawWrite {
 	w := new(rawWrite)
 	w.try = func(fd uintptr) bool {
 		w.n, w.err = writeNow(fd, w.p)
 		return true
 	}
 	return w
-}}
+})
 
 // writeNowLocked writes as much as the system takes at this moment, which may be nothing.
 func (c *frameConn) writeNowLocked(p []byte) (int, error) {
@@ -362,10 +356,7 @@ func (c *frameConn) writeNowLocked(p []byte) (int, error) {
 	if c.raw == nil || len(p) == 0 {
 		return 0, nil
 	}
-	w, ok := rawWrites.Get().(*rawWrite)
-	if !ok {
-		panic("eio: foreign value in the pool")
-	}
+	w := rawWrites.get()
 	w.p = p
 	err := c.raw.Write(w.try)
 	if err == nil {
@@ -373,6 +364,6 @@ func (c *frameConn) writeNowLocked(p []byte) (int, error) {
 	}
 	n := w.n
 	w.p, w.n, w.err = nil, 0, nil
-	rawWrites.Put(w)
+	rawWrites.put(w)
 	return n, err
 }

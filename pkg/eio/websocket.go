@@ -81,8 +81,8 @@ func (c *wsConn) write(batch []queued) (int, error) {
 	}
 	c.conn.lock()
 	defer c.conn.unlock()
-	buf := borrowBuffer()
-	defer writeBuffers.Put(buf)
+	buf := writeBuffers.get()
+	defer writeBuffers.put(buf)
 	return c.writeRest(rest{batch: batch}, *buf)
 }
 
@@ -178,7 +178,7 @@ func (c *wsConn) writeFrameByFrame(batch []queued) (total int, err error) {
 }
 
 // readBuffers are borrowed while a message is being read; between messages a connection holds none.
-var readBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+var readBuffers = newPool(func() *[]byte { return new(make([]byte, 0, 4<<10)) })
 
 const maxPooledRead = 64 << 10
 
@@ -188,10 +188,7 @@ func (c *wsConn) read() (eioproto.Packet, error) {
 	if err != nil {
 		return eioproto.Packet{}, err
 	}
-	buf, ok := readBuffers.Get().(*[]byte)
-	if !ok {
-		panic("eio: foreign value in the pool")
-	}
+	buf := readBuffers.get()
 	b := (*buf)[:0]
 	for err == nil {
 		if len(b) == cap(b) {
@@ -204,7 +201,7 @@ func (c *wsConn) read() (eioproto.Packet, error) {
 	defer func() {
 		if cap(b) <= maxPooledRead {
 			*buf = b
-			readBuffers.Put(buf)
+			readBuffers.put(buf)
 		}
 	}()
 	if !errors.Is(err, io.EOF) {

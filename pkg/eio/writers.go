@@ -21,17 +21,9 @@ type writers struct {
 }
 
 // writeBuffers are where small messages that leave together are put side by side.
-var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, coalesce); return &b }}
+var writeBuffers = newPool(func() *[]byte { return new(make([]byte, 0, coalesce)) })
 
 const coalesce = 32 << 10
-
-func borrowBuffer() *[]byte {
-	buf, ok := writeBuffers.Get().(*[]byte)
-	if !ok {
-		panic("eio: foreign value in the pool")
-	}
-	return buf
-}
 
 // schedule gives s its turn. It refuses once the server is closed.
 func (w *writers) schedule(s *Session) bool {
@@ -64,20 +56,12 @@ type workspace struct {
 	buf   *[]byte
 }
 
-var workspaces = sync.Pool{New: func() any { return &workspace{buf: borrowBuffer()} }}
-
-func borrowWorkspace() *workspace {
-	ws, ok := workspaces.Get().(*workspace)
-	if !ok {
-		panic("eio: foreign value in the pool")
-	}
-	return ws
-}
+var workspaces = newPool(func() *workspace { return &workspace{buf: writeBuffers.get()} })
 
 // run is one writer. It leaves when there is nothing more to write.
 func (w *writers) run() {
-	ws := borrowWorkspace()
-	defer workspaces.Put(ws)
+	ws := workspaces.get()
+	defer workspaces.put(ws)
 	var mine [turns]*Session
 	for n := w.take(mine[:]); n > 0; n = w.take(mine[:]) {
 		for _, s := range mine[:n] {
@@ -90,8 +74,8 @@ func (w *writers) run() {
 
 // writeNow gives s, which has no writer yet, its turn on the caller's goroutine.
 func (w *writers) writeNow(s *Session) {
-	ws := borrowWorkspace()
-	defer workspaces.Put(ws)
+	ws := workspaces.get()
+	defer workspaces.put(ws)
 	if ws.write(s) && !w.schedule(s) {
 		s.takeBatch(nil) // the server is closed
 	}
@@ -107,7 +91,7 @@ func (ws *workspace) write(s *Session) (more bool) {
 	if len(left.piece) > 0 || len(left.batch) > 0 {
 		slow := &slowWrite{s: s, buf: ws.buf, batch: batch, left: left, total: total, locked: len(left.piece) > 0}
 		slow.start()
-		ws.batch, ws.buf = nil, borrowBuffer() // those are in other hands
+		ws.batch, ws.buf = nil, writeBuffers.get() // those are in other hands
 		return false
 	}
 	more = s.written(batch, total, err)
@@ -165,7 +149,7 @@ func (w *slowWrite) run() {
 	}
 	n, err := w.s.stream.writeRest(w.left, *w.buf)
 	conn.unlock()
-	writeBuffers.Put(w.buf)
+	writeBuffers.put(w.buf)
 	if w.s.written(w.batch, w.total+n, err) {
 		w.s.write()
 	}
