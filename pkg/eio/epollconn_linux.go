@@ -7,15 +7,13 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/seed-0b620db0/patchbay/internal/crew"
 )
 
 // epollConn is a connection of a [watcher]. It is kept small: there is one for each client.
 type epollConn struct {
 	// set at construction
 	watcher *watcher
-	task    crew.Task
+	task    watchedTask
 	number  uint32 // tells it from others that had the descriptor
 	fd      int32
 
@@ -27,7 +25,7 @@ type epollConn struct {
 	writable bool   // perhaps: there is room since the last write began
 	ended    bool   // the end has come in, which is not reported again
 	outgoing bool   // room for writing is reported
-	parked   bool   // the task runs when it is readable
+	parked   bool   // the task is called when it is readable
 	closed   bool
 }
 
@@ -65,7 +63,7 @@ func (c *epollConn) ready(events uint32) {
 		c.parked = false
 	}
 	c.mu.Unlock()
-	if run {
+	if run && c.task.Glance() {
 		c.watcher.crew.Go(c.task)
 	}
 }

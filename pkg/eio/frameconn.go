@@ -115,12 +115,18 @@ func (c *frameConn) Read(p []byte) (int, error) {
 	}
 	n := copy(p, c.in)
 	if c.in = c.in[n:]; len(c.in) == 0 {
-		if c.in = nil; c.inBuf != nil {
-			inBuffers.put(c.inBuf)
-			c.inBuf = nil
-		}
+		c.in = nil
+		c.giveBack()
 	}
 	return n, nil
+}
+
+// giveBack returns the borrowed buffer, if there is one.
+func (c *frameConn) giveBack() {
+	if c.inBuf != nil {
+		inBuffers.put(c.inBuf)
+		c.inBuf = nil
+	}
 }
 
 // fill waits for something to read.
@@ -161,6 +167,24 @@ func (c *frameConn) park() bool {
 		}
 	}
 	return true
+}
+
+// takePong tells whether what came in is a pong packet and nothing else, which then is gone. It is for when nobody reads.
+func (c *frameConn) takePong() bool {
+	c.mu.Lock() // as in park
+	defer c.mu.Unlock()
+	if c.awake || !c.fillNow() || !isPong(c.in) {
+		return false
+	}
+	c.in = nil
+	c.giveBack()
+	return true
+}
+
+// isPong tells whether b is the text message "3" in one frame: a pong packet, as every client sends it.
+func isPong(b []byte) bool {
+	const fin, masked, mask = 0x80, 0x80, 4
+	return len(b) == 2+mask+1 && b[0] == fin|opText && b[1] == masked|1 && b[2+mask]^b[2] == '3'
 }
 
 // await waits for something to read, in a goroutine that does nothing else: it makes do with the smallest stack there is,

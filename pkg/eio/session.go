@@ -314,6 +314,13 @@ func (s *Session) sentHook(t Transport, batch []queued, bytes int) {
 	f(t, messages, bytes)
 }
 
+// awaitsPong tells whether a pong is due.
+func (s *Session) awaitsPong() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.awaitPong
+}
+
 // receive handles a packet that came in over any transport. It returns false when the session takes no more of them.
 func (s *Session) receive(t Transport, p eioproto.Packet) bool {
 	s.mu.Lock()

@@ -6,6 +6,14 @@ import (
 	"github.com/seed-0b620db0/patchbay/internal/crew"
 )
 
+// watchedTask is who reads a connection that a [watcher] looks after.
+type watchedTask interface {
+	// Glance is called by the watcher itself when there is something to read, and must not wait for anything. It tells
+	// whether Run has to be called.
+	Glance() bool
+	crew.Task
+}
+
 // watchedConn is a connection that a [watcher] looks after: nobody has to wait in it while the client is silent, so an idle
 // client costs no goroutine. One reads and one writes at a time, as frameConn sees to; the rest may be called at any time.
 type watchedConn interface {
@@ -17,16 +25,16 @@ type watchedConn interface {
 	writeNow(p []byte) (n int, err error)
 	// awaitRead returns when readNow is worth trying.
 	awaitRead() error
-	// park has the task run once when there is something to read, or the connection is closed. It refuses if that may be so
-	// already, which readNow tells.
+	// park has the task glance once when there is something to read, and run if it wants to or the connection is closed. It
+	// refuses if that may be so already, which readNow tells.
 	park() bool
 	// unpark has the task run at once if the connection is parked.
 	unpark()
 }
 
-// watch hands conn over to the server's watcher, which then runs task as told by park. It returns nil where that cannot be:
+// watch hands conn over to the server's watcher, which then calls task as told by park. It returns nil where that cannot be:
 // the connection is no socket of the system (TLS, or a test's), or the system has no such thing.
-func (srv *Server) watch(conn net.Conn, task crew.Task) watchedConn {
+func (srv *Server) watch(conn net.Conn, task watchedTask) watchedConn {
 	if !watchable(conn) {
 		return nil
 	}

@@ -116,7 +116,7 @@ const (
 
 // add takes over a connection, with a descriptor of our own: only so does the runtime let go of it. If that fails it returns
 // nil, and conn is as it was.
-func (w *watcher) add(conn net.Conn, task crew.Task) watchedConn {
+func (w *watcher) add(conn net.Conn, task watchedTask) watchedConn {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil

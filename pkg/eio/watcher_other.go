@@ -15,6 +15,6 @@ func watchable(net.Conn) bool { return false }
 
 func newWatcher(*crew.Crew) *watcher { return nil }
 
-func (*watcher) add(net.Conn, crew.Task) watchedConn { return nil }
+func (*watcher) add(net.Conn, watchedTask) watchedConn { return nil }
 
 func (*watcher) close() {}

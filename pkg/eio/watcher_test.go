@@ -2,6 +2,7 @@ package eio_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -223,6 +225,57 @@ func (p *peer) flood() {
 	for range flood {
 		_ = p.s.Send(text(strings.Repeat("x", 1<<20)))
 	}
+}
+
+// A pong is taken on a short way of its own if it comes alone. Each ping shows that the pong before has been heard, however
+// it came, and nothing that came with it is lost.
+func TestSocketPongs(t *testing.T) {
+	everyWay(t, eio.Options{PingInterval: 1e7, PingTimeout: 1e10}, func(t *testing.T, s *site) {
+		w, p := s.dial()
+		pong := clientFrame(opText, "3")
+		masked := []byte{0x81, 0x81, 0xa5, 1, 2, 3, '3' ^ 0xa5}
+		message := clientFrame(opText, "4a")
+		for _, sent := range [][][]byte{
+			{pong},
+			{masked},
+			{pong[:3], pong[3:]},
+			{slices.Concat(pong, message)},
+			{slices.Concat(message, pong)},
+			{message, pong},
+			{slices.Concat(pong, pong)},
+			{slices.Concat(pong, message[:5]), message[5:]},
+			{slices.Concat(clientFrame(opPing, ""), pong)},
+			{slices.Concat([]byte{0x01, 0x80, 0, 0, 0, 0}, []byte{0x80}, pong[1:])}, // in two fragments
+			{pong},
+		} {
+			w.want("2")
+			for _, b := range sent {
+				if _, err := w.Conn.Write(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if bytes.Contains(sent[0], []byte{0x89}) {
+				w.wantFrame(opPong, "")
+			}
+		}
+		w.want("2")
+		p.await(4)
+		for _, b := range [][]byte{{0x81, 0x81, 0, 0, 0, 0, '7'}, {0x81, 0x01, '3'}} { // unknown, unmasked
+			w, p := s.dial()
+			w.want("2")
+			if _, err := w.Conn.Write(b); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the session does not end", func() bool { return len(p.ends()) > 0 })
+		}
+		for range 3 { // the end comes with the pong, or right behind it
+			w, p := s.dial()
+			w.want("2")
+			w.send("3")
+			_ = w.Close()
+			_ = p.awaitEnd(t, eio.ReasonTransportClose)
+		}
+	})
 }
 
 func TestSocketStopsAndGoesOnReading(t *testing.T) {
