@@ -21,6 +21,10 @@ type Args struct {
 	skip        int // elements before the first argument: the event's name
 }
 
+// NewArgs returns the arguments of a payload, a JSON array, and the attachments that its placeholders stand for. It is for
+// adapters, and keeps both.
+func NewArgs(payload []byte, attachments [][]byte) Args { return Args{payload, attachments, 0} }
+
 // Len returns the number of arguments.
 func (a Args) Len() int {
 	n := 0
