@@ -50,6 +50,12 @@ type RoomWatcher interface {
 	RoomChanged(room string)
 }
 
+// SocketWatcher is what a RoomWatcher implements that wants to know of the rooms of single sockets, too.
+type SocketWatcher interface {
+	// SocketChanged is RoomChanged for the room that is a socket's own: the socket came, or went.
+	SocketChanged(id string)
+}
+
 // Recoverer is what an Adapter implements that can give a client its session back (§"Connection state recovery").
 type Recoverer interface {
 	// Restore takes out the session that a client claims, or returns nil. offset is that of the last event that the
@@ -135,6 +141,16 @@ func (l *Local) HasRoom(room string) bool { return l.ns.index.has(room) }
 
 // Rooms returns the rooms that have members on this node, without the sockets' own.
 func (l *Local) Rooms() []string { return l.ns.index.rooms() }
+
+// IDs returns the ids of the sockets of target on this node.
+func (l *Local) IDs(target Target) []string {
+	found := l.ns.index.find(target)
+	ids := make([]string, len(found))
+	for i, s := range found {
+		ids[i] = s.id
+	}
+	return ids
+}
 
 // ServerEvent hands an event of another server to the namespace's handler. answer, if not nil, is called with the
 // acknowledgement. handled is false if there is no handler.

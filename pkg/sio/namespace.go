@@ -40,6 +40,9 @@ func newNamespace(srv *Server, name string, parent *ParentNamespace) *Namespace 
 	if w, ok := ns.adapter.(RoomWatcher); ok {
 		ns.index.watch = w.RoomChanged
 	}
+	if w, ok := ns.adapter.(SocketWatcher); ok {
+		ns.index.watchOwn = w.SocketChanged
+	}
 	if r, ok := ns.adapter.(Recoverer); ok && srv.opts.Recovery != nil {
 		ns.recoverer = r
 	}

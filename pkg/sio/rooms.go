@@ -11,9 +11,10 @@ const indexShards = 16 // enough that joins and broadcasts to different rooms ra
 // index knows the sockets of a namespace by id and by room. Its locks are held for look-ups and changes only, never while
 // something is sent.
 type index struct {
-	seed   maphash.Seed
-	shards [indexShards]shard
-	watch  func(room string) // a room has its first member, or none any more; may be nil
+	seed     maphash.Seed
+	shards   [indexShards]shard
+	watch    func(room string) // a room has its first member, or none any more; may be nil
+	watchOwn func(id string)   // the same for the room of one socket
 }
 
 type shard struct {
@@ -32,21 +33,28 @@ func (x *index) shard(key string) *shard {
 func (x *index) add(s *Socket) {
 	h := x.shard(s.id)
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if h.sockets == nil {
 		h.sockets = make(map[string]*Socket)
 	}
 	h.sockets[s.id] = s
+	h.mu.Unlock()
+	if x.watchOwn != nil {
+		x.watchOwn(s.id)
+	}
 }
 
 // remove takes a socket and its rooms out. The socket does not join any more.
 func (x *index) remove(s *Socket, rooms []string) {
 	h := x.shard(s.id)
 	h.mu.Lock()
-	if h.sockets[s.id] == s {
+	was := h.sockets[s.id] == s
+	if was {
 		delete(h.sockets, s.id)
 	}
 	h.mu.Unlock()
+	if was && x.watchOwn != nil {
+		x.watchOwn(s.id)
+	}
 	for _, room := range rooms {
 		x.drop(s, room, func(string) bool { return true })
 	}

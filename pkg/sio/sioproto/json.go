@@ -107,7 +107,11 @@ func (r *Raw) UnmarshalJSON(src []byte) error {
 
 // Decode decodes the argument into what dst points to. See [DecodeArgs].
 func (r Raw) Decode(dst any) error {
-	if err := decodeValue(r.JSON, r.Attachments, dst); err != nil {
+	src := r.JSON
+	if src == nil {
+		src = json.RawMessage("null")
+	}
+	if err := decodeValue(src, r.Attachments, dst); err != nil {
 		return fmt.Errorf("sioproto: decode: %w", err)
 	}
 	return nil
