@@ -14,6 +14,15 @@ var (
 	ErrFull = errors.New("adapter: too many messages wait to be published")
 	// ErrClosed says that the namespace, or the server, is closed.
 	ErrClosed = errors.New("adapter: closed")
+
+	errNotOpen   = errors.New("not open yet")
+	errEnded     = errors.New("ended without an error")
+	errUncounted = errors.New("this node is not among them")
+
+	// why a message was dropped
+	errMalformed  = errors.New("malformed")
+	errUnexpected = errors.New("not expected")
+	errTooMany    = errors.New("too many requests at a time")
 )
 
 // PartialError says that some nodes did not answer a request in time. What the others answered is beside it.

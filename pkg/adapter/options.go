@@ -38,17 +38,18 @@ type Hooks struct {
 	State func(namespace string, err error)
 	// Closed is called when the namespace is gone.
 	Closed func(namespace string)
-	// Published is called for each message that the bus has taken, with its size in bytes and the time that this took.
+	// Published is called by the bus for each message that it has sent, with its size in bytes and the time that this took.
 	Published func(namespace string, t Type, bytes int, d time.Duration)
-	// PublishFailed is called for each message that other nodes do not get.
+	// PublishFailed is called for each message that other nodes do not get: by the bus, unless Publish returned the error.
 	PublishFailed func(namespace string, t Type, err error)
-	// Received is called for each message of another node.
+	// Received is called by the bus for each message of another node.
 	Received func(namespace string, t Type, bytes int)
-	// Dropped is called for each message that was received and not used: it was malformed, or there were too many.
+	// Dropped is called for each message that was received and not used: it was malformed, or not expected, or there were
+	// too many.
 	Dropped func(namespace string, err error)
-	// Request is called when a request to other nodes has ended; err is a [*PartialError] if some did not answer.
+	// Request is called when a request to other nodes has ended; err matches a [*PartialError] if some did not answer.
 	Request func(namespace string, t Type, d time.Duration, err error)
-	// Lag is called with the time from publishing a canary to hearing it.
+	// Lag is called by the bus with the time from publishing a canary to hearing it.
 	Lag func(d time.Duration)
 	// Nodes is called with the number of nodes known in a namespace, this one included, when it has changed.
 	Nodes func(namespace string, n int)
