@@ -29,13 +29,13 @@ build: bin/gateway ## build bin/gateway
 
 .PHONY: test
 test: client npm ## run everything: Go tests with -race, stock clients, a browser
-	scripts/need gcc nodejs npm chromium
+	scripts/need gcc nodejs npm chromium redis-server
 	$(GOTEST) -timeout=10m ./...
 	PROTOCOL_TARGET=official go test -count=1 -timeout=5m ./test/protocol # the control: the rules hold for the official server
 
 .PHONY: conformance
 conformance: client $(CONFORM)/node_modules/.package-lock.json ## run the stock JavaScript clients against the server
-	scripts/need gcc nodejs npm chromium
+	scripts/need gcc nodejs npm chromium redis-server
 	$(GOTEST) -timeout=10m -count=1 ./$(CONFORM)/...
 
 .PHONY: lint
