@@ -105,6 +105,26 @@ func TestBadStart(t *testing.T) {
 	}
 }
 
+// Without Redis there is no start.
+func TestNoRedis(t *testing.T) {
+	env := []string{
+		"GATEWAY_ADDR=127.0.0.1:0", "GATEWAY_ADMIN_ADDR=127.0.0.1:0", "GATEWAY_ADAPTER=redis", "GATEWAY_REDIS_URL=redis://:hunter2@127.0.0.1:1",
+		"GATEWAY_PEER_SECRET=" + secret, "GATEWAY_START_TIMEOUT=1s", "GATEWAY_LOG_LEVEL=debug",
+	}
+	code, _, stderr := execute(t, env)
+	if code != 1 || !strings.Contains(stderr, "gateway: GATEWAY_START_TIMEOUT: not ready after 1s: ") || !strings.Contains(stderr, "connection refused") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	if strings.Contains(stderr, "hunter2") || strings.Contains(stderr, secret) || strings.Contains(stderr, "goroutine ") {
+		t.Errorf("on standard error: %s", stderr)
+	}
+	for line := range strings.Lines(stderr) { // the client of Redis too has its place in the log
+		if !strings.HasPrefix(line, "{") && !strings.HasPrefix(line, "gateway: ") {
+			t.Errorf("not a line of the log: %s", line)
+		}
+	}
+}
+
 // process is a running gateway.
 type process struct {
 	t             *testing.T

@@ -80,6 +80,23 @@ type Config struct {
 	RecoveryMaxBytes         int           `env:"RECOVERY_MAX_BYTES" envDefault:"16777216" help:"bytes kept in each namespace"`
 	RecoveryMaxSessions      int           `env:"RECOVERY_MAX_SESSIONS" envDefault:"100000" help:"lost sessions kept in each namespace"`
 
+	Adapter            string        `env:"ADAPTER" envDefault:"memory" help:"how nodes reach each other: memory (there is one node), redis, redis-sharded or redis-streams"`
+	RedisURL           string        `env:"REDIS_URL" help:"redis://user:password@host:6379/0, rediss:// for TLS, and others: see the README"`
+	RedisTLSCAFile     string        `env:"REDIS_TLS_CA_FILE" help:"trust these CAs in a PEM file (default: those of the system)"`
+	RedisTLSServerName string        `env:"REDIS_TLS_SERVER_NAME" help:"name in the certificate (default: the host)"`
+	RedisKey           string        `env:"REDIS_KEY" envDefault:"socket.io" help:"how the names of all channels and keys begin; the same on all nodes"`
+	RedisShardedMode   string        `env:"REDIS_SHARDED_MODE" envDefault:"dynamic" help:"static, dynamic or dynamic-private: a channel for no room, for each but those of single sockets, or for each"`
+	RedisStreamName    string        `env:"REDIS_STREAM_NAME" envDefault:"socket.io" help:"key of the stream"`
+	RedisStreamCount   int           `env:"REDIS_STREAM_COUNT" envDefault:"1" help:"streams that namespaces are spread over"`
+	RedisStreamMaxLen  int           `env:"REDIS_STREAM_MAX_LEN" envDefault:"10000" help:"entries kept in each stream, roughly"`
+	RequestTimeout     time.Duration `env:"REQUEST_TIMEOUT" envDefault:"5s" help:"time other nodes have to answer"`
+	PublishTimeout     time.Duration `env:"PUBLISH_TIMEOUT" envDefault:"1s" help:"time an event waits to be sent to other nodes when Redis does not keep up"`
+	CanaryInterval     time.Duration `env:"CANARY_INTERVAL" envDefault:"5s" help:"time between two messages of a node to itself, which show that it hears the others"`
+	CanaryTimeout      time.Duration `env:"CANARY_TIMEOUT" envDefault:"15s" help:"time without one after which it counts as deaf, and subscribes anew"`
+	StartTimeout       time.Duration `env:"START_TIMEOUT" envDefault:"1m" help:"time to reach Redis at the start before the process gives up; 0 for ever"`
+	PeerAddr           string        `env:"PEER_ADDR" help:"where other nodes reach the internal address: host or host:port (default: this host's address as Redis sees it)"`
+	PeerSecret         string        `env:"PEER_SECRET" help:"what nodes know each other by to forward requests; the same on all nodes (default: none, nothing is forwarded)"`
+
 	JWTSecret        string `env:"JWT_SECRET" help:"require of clients a token in auth.token, signed with this secret (HS256, HS384, HS512)"`
 	JWTPublicKeyFile string `env:"JWT_PUBLIC_KEY_FILE" help:"the same, with the public key in this PEM file (RS256 and up, PS256 and up, ES256 and up, EdDSA)"`
 	JWTIssuer        string `env:"JWT_ISSUER" help:"require this iss"`
@@ -187,6 +204,7 @@ func (c *Config) check() error {
 	require(!c.CORSCredentials || !slices.Contains(c.CORSOrigins, "*"), "CORS_CREDENTIALS", "not with GATEWAY_CORS_ORIGINS=*, name the origins")
 	require(c.JWTSecret == "" || c.JWTPublicKeyFile == "", "JWT_SECRET", "not together with GATEWAY_JWT_PUBLIC_KEY_FILE")
 	require(c.JWTSecret == "" || len(c.JWTSecret) >= 16, "JWT_SECRET", "shorter than 16 bytes")
+	c.checkCluster(require)
 	require(!c.Playground || c.Relay && c.ServeClient, "PLAYGROUND", "needs GATEWAY_RELAY=true and GATEWAY_SERVE_CLIENT=true")
 	require(!c.Playground || strings.Trim(c.Path, "/") == "socket.io", "PLAYGROUND", "needs GATEWAY_PATH=/socket.io")
 	require(c.HTTPCompressionThreshold >= 0, "HTTP_COMPRESSION_THRESHOLD", "is negative")
@@ -196,7 +214,7 @@ func (c *Config) check() error {
 		name := f.Tag.Get("env")
 		switch n := value.Interface().(type) {
 		case time.Duration:
-			require(n > 0 || name == "SHUTDOWN_DELAY" && n == 0, name, "%s is not a positive duration", n)
+			require(n > 0 || n == 0 && (name == "SHUTDOWN_DELAY" || name == "START_TIMEOUT"), name, "%s is not a positive duration", n)
 		case int:
 			require(n > 0 || name == "HTTP_COMPRESSION_THRESHOLD", name, "%d is not a positive number", n)
 		}

@@ -89,6 +89,16 @@ func TestConfigBadValues(t *testing.T) {
 		"PLAYGROUND":                    {"true"}, // without the relay
 		"PER_MESSAGE_DEFLATE":           {"2"},
 		"PER_MESSAGE_DEFLATE_THRESHOLD": {"0"},
+		"ADAPTER":                       {"Redis", "postgres", "memory,redis"},
+		"REDIS_KEY":                     {"a b", "a#b", "{a}", "a*"},
+		"REDIS_SHARDED_MODE":            {"Dynamic", "dynamicPrivate"},
+		"REDIS_STREAM_NAME":             {"a b", "{a}"},
+		"REDIS_STREAM_COUNT":            {"0", "-1"},
+		"REDIS_STREAM_MAX_LEN":          {"0"},
+		"CANARY_TIMEOUT":                {"5s", "1s"},
+		"START_TIMEOUT":                 {"-1s", "60"},
+		"PEER_ADDR":                     {":9090", "a b", "host:0", "host:port", "host:65536", "http://host", "::1:x", "host/"},
+		"PEER_SECRET":                   {"short"},
 	} {
 		for _, value := range values {
 			t.Run(name+"="+value, func(t *testing.T) {
@@ -99,7 +109,7 @@ func TestConfigBadValues(t *testing.T) {
 				if !strings.Contains(err.Error(), gateway.Prefix+name+":") {
 					t.Errorf("does not name its variable: %v", err)
 				}
-				if name == "JWT_SECRET" && strings.Contains(err.Error(), value+"\"") {
+				if strings.HasSuffix(name, "_SECRET") && strings.Contains(err.Error(), value+"\"") {
 					t.Errorf("tells the secret: %v", err)
 				}
 			})
@@ -138,6 +148,21 @@ func TestConfigCombinations(t *testing.T) {
 		{[]string{"HTTP_COMPRESSION_THRESHOLD=0", "SHUTDOWN_DELAY=0s"}, ""},
 		{[]string{"PATH=/a/b-c_d.e~f/", "TRAILING_SLASH=false"}, ""},
 		{[]string{"NAMESPACES=/,/a,/b/c"}, ""},
+		{[]string{"ADAPTER=redis"}, "REDIS_URL"},
+		{[]string{"ADAPTER=redis-sharded"}, "REDIS_URL"},
+		{[]string{"ADAPTER=redis-streams"}, "REDIS_URL"},
+		{[]string{"ADAPTER=redis", "REDIS_URL=redis://redis"}, ""},
+		{[]string{"ADAPTER=redis-sharded", "REDIS_URL=redis+cluster://a,b", "REDIS_SHARDED_MODE=static", "START_TIMEOUT=0"}, ""},
+		{[]string{"ADAPTER=redis-streams", "REDIS_URL=redis+sentinel://a,b/master"}, ""},
+		{[]string{"ADAPTER=redis", "REDIS_URL=redis://redis", "RECOVERY=true"}, "RECOVERY"},
+		{[]string{"ADAPTER=memory", "RECOVERY=true", "REDIS_URL=redis://redis"}, ""},
+		{[]string{"REDIS_URL=redis://redis", "REDIS_TLS_CA_FILE=ca.pem"}, "REDIS_TLS_CA_FILE"},
+		{[]string{"REDIS_URL=redis://redis", "REDIS_TLS_SERVER_NAME=redis"}, "REDIS_TLS_SERVER_NAME"},
+		{[]string{"REDIS_URL=rediss://redis", "REDIS_TLS_CA_FILE=ca.pem", "REDIS_TLS_SERVER_NAME=redis"}, ""},
+		{[]string{"PEER_ADDR=10.0.0.1"}, ""},
+		{[]string{"PEER_ADDR=gateway-1.gateway:9090"}, ""},
+		{[]string{"PEER_ADDR=[fd00::1]:9090"}, ""},
+		{[]string{"PEER_ADDR=fd00::1"}, ""},
 	} {
 		_, _, err := gateway.Load(environ(c.vars...))
 		switch {
@@ -185,13 +210,18 @@ var otherValues = map[string]string{
 	"ADDR": ":1", "ADMIN_ADDR": ":2", "NODE": "other", "LOG_FORMAT": "text", "LOG_LEVEL": "warn", "CORS_ORIGINS": "https://a.example", "PATH": "/other",
 	"TRANSPORTS": "websocket", "COOKIE": "io", "NAMESPACES": "/other", "NAMESPACE_PATTERN": "^/x$", "JWT_SECRET": secret,
 	"JWT_PUBLIC_KEY_FILE": "/key.pem", "JWT_ISSUER": "issuer", "JWT_AUDIENCE": "chat",
+	"ADAPTER": "redis", "REDIS_URL": "rediss://other", "REDIS_TLS_CA_FILE": "/ca.pem", "REDIS_TLS_SERVER_NAME": "other", "REDIS_KEY": "other",
+	"REDIS_SHARDED_MODE": "static", "REDIS_STREAM_NAME": "other", "PEER_ADDR": "10.0.0.1", "PEER_SECRET": secret, "CANARY_TIMEOUT": "1m",
+	"CANARY_INTERVAL": "1s",
 }
 
 // elsewhere are the variables that are not options of the server; other tests show what they do.
 var elsewhere = []string{
 	"ADDR", "ADMIN_ADDR", "LOG_FORMAT", "LOG_LEVEL", "PPROF", "SHUTDOWN_DELAY", "SHUTDOWN_TIMEOUT", "READ_HEADER_TIMEOUT", "IDLE_TIMEOUT",
 	"MAX_HEADER_BYTES", "CORS_ORIGINS", "CORS_CREDENTIALS", "NAMESPACES", "NAMESPACE_PATTERN", "JWT_SECRET", "JWT_PUBLIC_KEY_FILE", "JWT_ISSUER",
-	"JWT_AUDIENCE", "RELAY", "RELAY_MAX_ROOMS", "SERVE_CLIENT", "PLAYGROUND",
+	"JWT_AUDIENCE", "RELAY", "RELAY_MAX_ROOMS", "SERVE_CLIENT", "PLAYGROUND", "ADAPTER", "REDIS_URL", "REDIS_TLS_CA_FILE", "REDIS_TLS_SERVER_NAME",
+	"REDIS_KEY", "REDIS_SHARDED_MODE", "REDIS_STREAM_NAME", "REDIS_STREAM_COUNT", "REDIS_STREAM_MAX_LEN", "REQUEST_TIMEOUT", "PUBLISH_TIMEOUT",
+	"CANARY_INTERVAL", "CANARY_TIMEOUT", "START_TIMEOUT", "PEER_ADDR", "PEER_SECRET",
 }
 
 // conditions are variables that another one must be set for.
@@ -199,6 +229,7 @@ var conditions = map[string]string{
 	"PER_MESSAGE_DEFLATE_THRESHOLD": "PER_MESSAGE_DEFLATE=true", "CORS_CREDENTIALS": "CORS_ORIGINS=https://a.example",
 	"RECOVERY_MAX_DISCONNECTION": "RECOVERY=true", "RECOVERY_MAX_PACKETS": "RECOVERY=true", "RECOVERY_MAX_BYTES": "RECOVERY=true",
 	"RECOVERY_MAX_SESSIONS": "RECOVERY=true", "PLAYGROUND": "RELAY=true",
+	"ADAPTER": "REDIS_URL=redis://redis", "REDIS_TLS_CA_FILE": "REDIS_URL=rediss://redis", "REDIS_TLS_SERVER_NAME": "REDIS_URL=rediss://redis",
 }
 
 // other returns a value for a field that is not its default.

@@ -8,6 +8,10 @@ import (
 	"sync"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/seed-0b620db0/patchbay/internal/peers"
+	"github.com/seed-0b620db0/patchbay/pkg/adapter"
 	"github.com/seed-0b620db0/patchbay/pkg/eio"
 	"github.com/seed-0b620db0/patchbay/pkg/sio"
 )
@@ -21,6 +25,47 @@ const (
 	MaxRoomName        = maxRoomName
 	MaxNamespaceLabels = maxNamespaceLabels
 )
+
+// RedisTarget is what GATEWAY_REDIS_URL says.
+type RedisTarget struct {
+	Kind                           string
+	TLS                            bool
+	Addrs                          []string
+	User, Password                 string
+	DB                             int
+	Master                         string
+	SentinelUser, SentinelPassword string
+}
+
+// ParseRedisURL parses GATEWAY_REDIS_URL.
+func ParseRedisURL(raw string) (RedisTarget, error) {
+	t, err := parseRedisURL(raw)
+	if err != nil {
+		return RedisTarget{}, err
+	}
+	kind := []string{redisSingle: "single", redisUnix: "unix", redisSentinel: "sentinel", redisCluster: "cluster"}[t.kind]
+	return RedisTarget{kind, t.tls, t.addrs, t.user, t.password, t.db, t.master, t.sentinelUser, t.sentinelPassword}, nil
+}
+
+// RedisClient returns the client of Redis that the configuration asks for.
+func (c *Config) RedisClient() (goredis.UniversalClient, error) {
+	t, err := parseRedisURL(c.RedisURL)
+	if err != nil {
+		return nil, err
+	}
+	return t.client(c)
+}
+
+// NewWith is New with another way to reach other nodes.
+func NewWith(c *Config, log *slog.Logger, newAdapter func(adapter.Options) sio.NewAdapter, reg peers.Registry) (*Gateway, error) {
+	return newGateway(c, &backbone{adapter: newAdapter, registry: reg, close: func() error { return nil }}, log)
+}
+
+// Advertised returns where a node with this internal address is reached, if others are at towards.
+func (c *Config) Advertised(ctx context.Context, admin net.Addr, towards ...string) string {
+	cl := &cluster{cfg: c, backbone: &backbone{towards: towards}}
+	return cl.advertised(ctx, admin)
+}
 
 // SIOOptions returns what the configuration asks of the server.
 func (c *Config) SIOOptions() *sio.Options { return c.options() }

@@ -3,17 +3,22 @@ package gateway
 import (
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/cors"
+
+	"github.com/seed-0b620db0/patchbay/internal/peers"
 )
 
 // publicHandler is what clients see.
-func publicHandler(c *Config, io http.Handler, log *slog.Logger) (http.Handler, error) {
+func publicHandler(c *Config, io http.Handler, h *health, log *slog.Logger) (http.Handler, error) {
+	io = h.gate(io)
 	mux := http.NewServeMux()
 	path := "/" + strings.Trim(c.Path, "/")
 	if c.TrailingSlash {
@@ -56,9 +61,12 @@ func (c *Config) cors() *cors.Cors {
 	})
 }
 
-// adminHandler is what operators see.
-func adminHandler(c *Config, m *metrics, h *health) http.Handler {
+// adminHandler is what operators see, and other nodes: peer is nil if these have no business here.
+func adminHandler(c *Config, m *metrics, h *health, peer http.Handler) http.Handler {
 	mux := http.NewServeMux()
+	if peer != nil {
+		mux.Handle(peers.Prefix+"/", peer)
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n")) // the prober may have gone
@@ -76,22 +84,55 @@ func adminHandler(c *Config, m *metrics, h *health) http.Handler {
 
 // health tells whether the node should get clients.
 type health struct {
-	mu      sync.Mutex
-	reasons map[string]struct{} // why not; ready if empty
+	ready chan struct{} // closed when it is for the first time
+
+	mu sync.Mutex
+	// guarded by mu
+	reasons map[string]string // why not, by what is the matter; ready if empty
 }
 
 func newHealth(reason string) *health {
-	return &health{reasons: map[string]struct{}{reason: {}}}
+	return &health{ready: make(chan struct{}), reasons: map[string]string{reason: reason}}
 }
 
-func (h *health) set(reason string, holds bool) {
+// set says what is the matter with something: nothing, if reason is empty.
+func (h *health) set(what, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if holds {
-		h.reasons[reason] = struct{}{}
-	} else {
-		delete(h.reasons, reason)
+	if reason != "" {
+		h.reasons[what] = reason
+		return
 	}
+	delete(h.reasons, what)
+	select {
+	case <-h.ready:
+	default:
+		if len(h.reasons) == 0 {
+			close(h.ready)
+		}
+	}
+}
+
+func (h *health) list() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Sorted(maps.Values(h.reasons))
+}
+
+// gate keeps clients out until the node is ready for the first time: others would not know their sessions. One that was
+// ready once keeps its clients, and whoever else is sent to it.
+func (h *health) gate(io http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-h.ready:
+			io.ServeHTTP(w, r)
+		default:
+			w.Header().Set("Retry-After", "1")
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = w.Write([]byte(`{"code":3,"message":"Server starting"}`)) // the client may have gone
+		}
+	})
 }
 
 // ServeHTTP answers 200 or 503 with the reasons.
@@ -99,12 +140,7 @@ func (h *health) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	body := struct {
 		Ready   bool     `json:"ready"`
 		Reasons []string `json:"reasons,omitempty"`
-	}{}
-	h.mu.Lock()
-	for r := range h.reasons {
-		body.Reasons = append(body.Reasons, r)
-	}
-	h.mu.Unlock()
+	}{Reasons: h.list()}
 	body.Ready = len(body.Reasons) == 0
 	w.Header().Set("Content-Type", "application/json")
 	if !body.Ready {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"reflect"
 	"slices"
@@ -21,7 +22,7 @@ import (
 // node is a gateway that serves on loopback until the test ends.
 type node struct {
 	*gateway.Gateway
-	t             *testing.T
+	t             testing.TB
 	public, admin string // base addresses
 	log           *logBuffer
 	stop          context.CancelFunc
@@ -68,10 +69,16 @@ func environ(vars ...string) []string {
 func start(t *testing.T, vars ...string) *node {
 	t.Helper()
 	siotest.LeakCheck(t)
+	return startWith(t, gateway.New, vars...)
+}
+
+// startWith is start of another kind of gateway, of which there may be several in a test.
+func startWith(t testing.TB, open func(*gateway.Config, *slog.Logger) (*gateway.Gateway, error), vars ...string) *node {
+	t.Helper()
 	vars = append([]string{"ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "NODE=node-1", "LOG_LEVEL=debug"}, vars...)
 	cfg := load(t, vars...)
 	n := &node{t: t, log: new(logBuffer), done: make(chan error, 1)}
-	g, err := gateway.New(cfg, gateway.NewLogger(n.log, cfg))
+	g, err := open(cfg, gateway.NewLogger(n.log, cfg))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +163,7 @@ func eventually(t testing.TB, what string, cond func() bool) {
 // peer is a client of the relay, on a WebSocket and in one namespace.
 type peer struct {
 	*siotest.WS
-	t     *testing.T
+	t     testing.TB
 	id    string
 	pid   string
 	ns    string // as on the wire: empty or "/name,"
@@ -170,7 +177,7 @@ func (n *node) dial(auth string) *peer {
 	return newPeer(n.t, n.client().Open(), "/", auth)
 }
 
-func newPeer(t *testing.T, w *siotest.WS, namespace, auth string) *peer {
+func newPeer(t testing.TB, w *siotest.WS, namespace, auth string) *peer {
 	t.Helper()
 	c := w.Connect(namespace, auth)
 	p := &peer{WS: w, t: t, id: c.SID, pid: c.PID}

@@ -34,6 +34,8 @@ type metrics struct {
 	handlerErrors, protocolErrors                            prometheus.Counter
 	namespaces                                               prometheus.Gauge
 
+	cluster *clusterMetrics
+
 	mu     sync.Mutex
 	labels map[string]struct{} // namespaces with a label of their own
 }
@@ -102,6 +104,7 @@ func newMetrics(node string) *metrics {
 	m.protocolErrors = counter("protocol_errors_total", "Connections closed because of what the client sent.")
 	m.namespaces = gauge("namespaces", "Namespaces.")
 
+	m.cluster = newClusterMetrics(m.registry)
 	f.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "patchbay", Name: "build_info", Help: "Always 1.",
 	}, []string{"version", "node"}).WithLabelValues(version(), node).Set(1)

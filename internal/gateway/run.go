@@ -8,8 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/seed-0b620db0/patchbay/pkg/eio"
 	"github.com/seed-0b620db0/patchbay/pkg/sio"
@@ -31,6 +34,7 @@ type Gateway struct {
 	log           *slog.Logger
 	io            *sio.Server
 	health        *health
+	cluster       *cluster // nil: the node is alone
 	public, admin *http.Server
 
 	// set by Listen
@@ -41,6 +45,14 @@ const notStarted, draining = "starting", "shutting down"
 
 // New returns a node that listens nowhere yet.
 func New(c *Config, log *slog.Logger) (*Gateway, error) {
+	b, err := c.backbone()
+	if err != nil {
+		return nil, err
+	}
+	return newGateway(c, b, log)
+}
+
+func newGateway(c *Config, b *backbone, log *slog.Logger) (*Gateway, error) {
 	auth, err := newAuthenticator(c, log)
 	if err != nil {
 		return nil, err
@@ -58,6 +70,10 @@ func New(c *Config, log *slog.Logger) (*Gateway, error) {
 	}
 	m := newMetrics(c.Node)
 	m.count(opts)
+	if b != nil {
+		g.cluster = newCluster(c, b, g.health, m, log)
+		opts.Adapter = b.adapter(g.cluster.options(m))
+	}
 	g.io = sio.NewServer(opts)
 
 	serve := func(h *sio.Handlers) {
@@ -73,7 +89,7 @@ func New(c *Config, log *slog.Logger) (*Gateway, error) {
 	root := false
 	for _, name := range c.Namespaces {
 		root = root || name == "/"
-		m.namespace(name) // before clients can take all labels
+		m.cluster.namespace(m.namespace(name)) // before clients can take all labels
 		serve(g.io.Of(name).Handlers)
 	}
 	if !root { // the server always has it
@@ -85,12 +101,13 @@ func New(c *Config, log *slog.Logger) (*Gateway, error) {
 		serve(g.io.OfRegexp(c.NamespacePattern).Handlers)
 	}
 
-	handler, err := publicHandler(c, g.io, log)
+	handler, err := publicHandler(c, g.cluster.edge(g.io), g.health, log)
 	if err != nil {
 		return nil, err
 	}
 	g.public = g.server(handler)
-	g.admin = g.server(adminHandler(c, m, g.health))
+	g.admin = g.server(adminHandler(c, m, g.health, g.cluster.owner(g.io)))
+	g.admin.MaxHeaderBytes += 4 << 10 // what another node adds to a client's header
 	return g, nil
 }
 
@@ -134,41 +151,70 @@ func (g *Gateway) AdminAddr() net.Addr { return g.adminListener.Addr() }
 // Serve runs the node until ctx is done, then ends it in an orderly way, within GATEWAY_SHUTDOWN_DELAY and
 // GATEWAY_SHUTDOWN_TIMEOUT. Connections are closed so that clients come back, to another node.
 func (g *Gateway) Serve(ctx context.Context) error {
+	g.health.set(notStarted, "")
 	failed := make(chan error, 2)
 	var servers sync.WaitGroup
 	for server, listener := range map[*http.Server]net.Listener{g.public: g.publicListener, g.admin: g.adminListener} {
 		servers.Go(func() { failed <- server.Serve(listener) })
 	}
-	g.health.set(notStarted, false)
+	g.cluster.start(ctx, g.AdminAddr(), g.io)
 	g.log.Info("listening", "addr", g.Addr().String(), "admin_addr", g.AdminAddr().String(), "node", g.cfg.Node, "version", version())
 
-	var err error
-	select {
-	case err = <-failed:
-	case <-ctx.Done():
-	}
-	g.health.set(draining, true)
+	err := g.wait(ctx, failed)
+	g.health.set(draining, draining)
 	g.log.Info("shutting_down", "sessions", g.io.Engine().Len(), "delay", g.cfg.ShutdownDelay.String())
 	if err == nil {
 		time.Sleep(g.cfg.ShutdownDelay)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.ShutdownTimeout)
 	defer cancel()
-	err = errors.Join(err, g.io.Shutdown(ctx), g.public.Shutdown(ctx), g.admin.Shutdown(ctx))
-	err = errors.Join(err, g.public.Close(), g.admin.Close())
+	err = errors.Join(err, g.io.Shutdown(ctx))
+	g.cluster.stopForwarding()
+	err = errors.Join(err, g.public.Shutdown(ctx))
+	g.cluster.leave(ctx)
+	err = errors.Join(err, g.admin.Shutdown(ctx), g.public.Close(), g.admin.Close())
 	servers.Wait()
+	err = errors.Join(err, g.cluster.close())
 	g.log.Info("stopped")
 	return err
 }
 
+// wait returns when the node has to end: nil if it was told to.
+func (g *Gateway) wait(ctx context.Context, failed <-chan error) error {
+	var late <-chan time.Time
+	if d := g.cfg.StartTimeout; d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		late = timer.C
+	}
+	for ready := g.health.ready; ; {
+		select {
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			return nil
+		case <-ready:
+			g.log.Info("ready")
+			ready, late = nil, nil
+		case <-late:
+			select {
+			case <-ready: // at the same time
+			default:
+				return fmt.Errorf("%sSTART_TIMEOUT: not ready after %v: %s", prefix, g.cfg.StartTimeout, strings.Join(g.health.list(), "; "))
+			}
+		}
+	}
+}
+
 // Run is Listen and Serve.
 func Run(ctx context.Context, c *Config, log *slog.Logger) error {
+	goredis.SetLogger(redisLog{log})
 	g, err := New(c, log) //nolint:contextcheck // the hooks in it belong to sessions
 	if err != nil {
 		return err
 	}
 	if err := g.Listen(ctx); err != nil {
-		return err
+		return errors.Join(err, g.io.Close(), g.cluster.close()) //nolint:contextcheck // nothing was begun that it could end
 	}
 	return g.Serve(ctx)
 }
