@@ -136,11 +136,24 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 func (s *settings) wants(sc scenario) bool { return slices.ContainsFunc(sc.rows, s.wanted) }
 
-// measure runs a scenario on a fresh server.
+// measure runs a scenario on a fresh server, or two.
 func (s *settings) measure(ctx context.Context, sc scenario, name string, first bool) (*trial, error) {
 	t := &trial{first: first, size: s.size, wanted: s.wanted, values: map[string]float64{}}
+	command := s.commands()[name]
+	if sc.bus != "" {
+		bus, err := startBus(ctx, sc.bus)
+		if err != nil {
+			return t, err
+		}
+		defer bus.stop()
+		command = append(command, sc.bus, bus.url)
+		if t.peer, err = start(ctx, command...); err != nil {
+			return t, err
+		}
+		defer t.peer.stop()
+	}
 	var err error
-	if t.srv, err = start(ctx, s.commands()[name]...); err != nil {
+	if t.srv, err = start(ctx, command...); err != nil {
 		return t, err
 	}
 	defer t.srv.stop()

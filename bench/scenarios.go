@@ -16,7 +16,8 @@ import (
 // scenario fills rows. Each runs on a server of its own.
 type scenario struct {
 	rows []string
-	once bool // is many rounds in itself
+	once bool   // is many rounds in itself
+	bus  string // joins two nodes
 	run  func(ctx context.Context, t *trial) error
 }
 
@@ -36,6 +37,13 @@ var scenarios = []scenario{
 	{rows: []string{"broadcast/8"}, run: broadcastsInFlight},
 	{rows: []string{"polling/echo"}, run: func(ctx context.Context, t *trial) error { return echoes(ctx, t, "polling/echo", load.Polling, 1) }},
 	{rows: []string{"binary/cpu", "binary/rate"}, run: binaries},
+	{rows: []string{"redis/cpu", "redis/p50", "redis/p99", "redis/p99.9"}, bus: "redis", run: func(ctx context.Context, t *trial) error {
+		return clusterBroadcasts(ctx, t, "redis")
+	}},
+	{rows: []string{"redis/8"}, bus: "redis", run: func(ctx context.Context, t *trial) error { return clusterInFlight(ctx, t, "redis/8", 1, 8) }},
+	{rows: []string{"redis/rooms"}, bus: "redis", run: func(ctx context.Context, t *trial) error {
+		return clusterInFlight(ctx, t, "redis/rooms", t.size.members/10, 32)
+	}},
 	{rows: []string{"churn/growth"}, once: true, run: churn},
 }
 
@@ -289,8 +297,10 @@ func (t *trial) room(ctx context.Context, g *load.Generator, members int, receiv
 	return all[0], until(ctx, func() bool { return joined.Load() == int64(members) })
 }
 
-func broadcast(c *load.Client, due int64, slot byte) error {
-	data := append(load.Stamp([]byte(`["broadcast","room",`), due, payload), ']')
+func broadcast(c *load.Client, due int64, slot byte) error { return broadcastTo(c, "room", due, slot) }
+
+func broadcastTo(c *load.Client, room string, due int64, slot byte) error {
+	data := append(load.Stamp(fmt.Appendf(nil, `["broadcast",%q,`, room), due, payload), ']')
 	data[len(data)-3] = slot // the last of the characters
 	return c.Send(&load.Message{Type: load.Event, ID: load.NoAck, Data: data})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 // trial is one scenario on one server.
 type trial struct {
 	srv    *process
+	peer   *process // a second node beside it, joined by a bus; mostly nil
 	size   size
 	wanted func(row string) bool
 	values map[string]float64 // by row
@@ -73,7 +75,11 @@ func (h handler) Lost(_ *load.Client, err error) { h.lost.add(err) }
 
 // generator makes one for the server; stop is to be deferred.
 func (t *trial) generator(o load.Options) (g *load.Generator, stop func(), err error) {
-	o.URL = t.srv.url
+	return generatorFor(t.srv, o)
+}
+
+func generatorFor(srv *process, o load.Options) (g *load.Generator, stop func(), err error) {
+	o.URL, o.Loops = srv.url, runtime.NumCPU() // one would still be reading when our server is done
 	if g, err = load.New(&o); err != nil {
 		return nil, nil, err
 	}
@@ -102,21 +108,21 @@ func (t *trial) connect(ctx context.Context, g *load.Generator, n int, receive f
 
 // usage is what was used between two readings.
 type usage struct {
-	cpu, own, all, wall time.Duration // of the server, of this process, of the machine
+	cpu, own, all, wall time.Duration // of the servers, of this process, of the machine
 	n                   float64       // things done
 }
 
 // measure reads before and after f.
 func (t *trial) measure(count *atomic.Int64, f func() error) (usage, error) {
 	n, own, all, begin := count.Load(), ownCPU(), machineCPU(), time.Now()
-	cpu, err := t.srv.cpu()
+	cpu, err := t.cpu()
 	if err != nil {
 		return usage{}, err
 	}
 	if err := f(); err != nil {
 		return usage{}, err
 	}
-	after, err := t.srv.cpu()
+	after, err := t.cpu()
 	if err != nil {
 		return usage{}, err
 	}
@@ -125,6 +131,16 @@ func (t *trial) measure(count *atomic.Int64, f func() error) (usage, error) {
 		err = errors.New("nothing was done")
 	}
 	return u, errors.Join(err, t.lost.err())
+}
+
+// cpu returns the time that the servers have used.
+func (t *trial) cpu() (time.Duration, error) {
+	sum, err := t.srv.cpu()
+	if t.peer == nil || err != nil {
+		return sum, err
+	}
+	more, err := t.peer.cpu()
+	return sum + more, err
 }
 
 // each returns the server's CPU time for each thing done, in units of unit.

@@ -1,10 +1,20 @@
 // The official server with the handlers of ../server/main.go. It prints the address it serves on, and ends when its
-// standard input does.
+// standard input does. With the arguments redis and a URL it is a node of a cluster.
 import { createServer } from "node:http";
+import { createAdapter } from "@socket.io/redis-adapter";
+import { createClient } from "redis";
 import { Server } from "socket.io";
 
 const http = createServer();
-const io = new Server(http, { maxHttpBufferSize: 2_000_000 });
+const options = { maxHttpBufferSize: 2_000_000 };
+const [bus, url] = process.argv.slice(2);
+if (bus === "redis") {
+  const publisher = createClient({ url });
+  const subscriber = publisher.duplicate();
+  await Promise.all([publisher.connect(), subscriber.connect()]);
+  options.adapter = createAdapter(publisher, subscriber);
+}
+const io = new Server(http, options);
 
 io.on("connection", (socket) => {
   socket.on("echo", (value, ack) => ack(value));

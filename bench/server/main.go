@@ -1,5 +1,5 @@
 // Command server is our side of the benchmark; bench/node/server.mjs is the other, with the same handlers. It prints the
-// address it serves on, and ends when its standard input does.
+// address it serves on, and ends when its standard input does. With the arguments redis and a URL it is a node of a cluster.
 package main
 
 import (
@@ -10,19 +10,32 @@ import (
 	"net/http"
 	"os"
 
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/seed-0b620db0/patchbay/pkg/adapter/redis"
 	"github.com/seed-0b620db0/patchbay/pkg/eio"
 	"github.com/seed-0b620db0/patchbay/pkg/sio"
 )
 
 func main() {
-	if err := run(); err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "server:", err)
 		os.Exit(1) //nolint:forbidigo // this is main
 	}
 }
 
-func run() error {
-	srv := sio.NewServer(&sio.Options{Engine: eio.Options{MaxHTTPBufferSize: 2_000_000}})
+func run(args []string) error {
+	opts := &sio.Options{Engine: eio.Options{MaxHTTPBufferSize: 2_000_000}}
+	if len(args) == 2 && args[0] == "redis" {
+		o, err := goredis.ParseURL(args[1])
+		if err != nil {
+			return err
+		}
+		opts.Adapter = redis.New(goredis.NewClient(o), nil)
+	} else if len(args) > 0 {
+		return fmt.Errorf("unknown arguments %q", args)
+	}
+	srv := sio.NewServer(opts)
 	srv.On("echo", sio.Reply(func(_ context.Context, _ *sio.Socket, v string) (string, error) { return v, nil }))
 	srv.On("binary", sio.Reply(func(_ context.Context, _ *sio.Socket, v []byte) ([]byte, error) { return v, nil }))
 	srv.On("join", sio.Receive(func(_ context.Context, s *sio.Socket, room string) error {
