@@ -1,0 +1,157 @@
+// Package cluster_test runs fleets of our nodes and official ones on one bus, with stock clients on each, and, as the
+// control, fleets of official nodes only.
+package cluster_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-0b620db0/patchbay/internal/redistest"
+	"github.com/seed-0b620db0/patchbay/test/cluster/node"
+)
+
+const fleetTimeout = 2 * time.Minute
+
+// TestMain makes this very program a node of ours when it is started as one: with the race detector if the test has it.
+func TestMain(m *testing.M) {
+	kind := os.Getenv("CLUSTER_NODE")
+	if kind == "" {
+		m.Run()
+		return
+	}
+	if err := node.Run(kind, os.Stdin, os.Stdout); err != nil {
+		panic(err)
+	}
+}
+
+// suite is what is run with one kind of adapter: all files, or those that its difference from another may matter to. The
+// names of adapters are those of adapters.mjs and of package node.
+type suite struct {
+	adapter string
+	files   string
+}
+
+var redisSuites = []suite{
+	{adapter: "classic"},
+	{adapter: "classic-specific", files: "acks,fetch"},
+	{adapter: "sharded"},
+	{adapter: "sharded-static", files: "broadcast,rooms"},
+	{adapter: "sharded-dynamic-private", files: "broadcast,rooms"},
+	{adapter: "streams"},
+	{adapter: "streams-sharded", files: "acks,fetch,server-side"},
+}
+
+// TestOfficial proves the tests: what they say holds for the real thing.
+func TestOfficial(t *testing.T) {
+	fleets(t, "official", "official", "official")
+}
+
+// TestMixed has two of each kind, so that each kind sends to the other and to its own.
+func TestMixed(t *testing.T) {
+	fleets(t, "patchbay", "official", "patchbay", "official")
+}
+
+func fleets(t *testing.T, nodes ...string) {
+	t.Helper()
+	for _, s := range redisSuites {
+		t.Run(s.adapter, func(t *testing.T) {
+			t.Parallel()
+			runFleet(t, s, redistest.Start(t).URL(), nodes)
+		})
+	}
+}
+
+// runFleet runs the tests of s on a fleet and reports them as subtests.
+func runFleet(t *testing.T, s suite, redisURL string, nodes []string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), fleetTimeout)
+	defer cancel()
+	cmd := javaScript(ctx, t, "--test-reporter=../conformance/reporter.mjs", "all.mjs")
+	cmd.Env = append(cmd.Env, "CLUSTER_ADAPTER="+s.adapter, "CLUSTER_REDIS="+redisURL,
+		"CLUSTER_NODES="+strings.Join(nodes, ","), "CLUSTER_PATCHBAY="+self)
+	if s.files != "" {
+		cmd.Env = append(cmd.Env, "CLUSTER_FILES="+s.files)
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if _, err := cmd.StdinPipe(); err != nil { // held until it has ended: it and its nodes end with their stdin
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	err = report(t, stdout)
+	if err := cmd.Wait(); err != nil && !t.Failed() {
+		t.Errorf("node: %v", err)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	if t.Failed() && stderr.Len() > 0 {
+		t.Logf("standard error:\n%s", stderr.String())
+	}
+}
+
+// javaScript returns a command, after making sure that it can run.
+func javaScript(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	if _, err := exec.LookPath("node"); err != nil {
+		t.Fatal("node is missing: install Node.js 18 or newer, then run `npm ci` in test/cluster")
+	}
+	if _, err := os.Stat("node_modules/socket.io"); err != nil {
+		t.Fatal("packages are missing: run `npm ci` in test/cluster")
+	}
+	cmd := exec.CommandContext(ctx, "node", args...)
+	// A client must not be kept from the loopback by a proxy that the environment names.
+	cmd.Env = append(os.Environ(), "NO_PROXY=*", "no_proxy=*")
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+// report makes subtests of the lines of reporter.mjs.
+func report(t *testing.T, stdout io.Reader) error {
+	t.Helper()
+	lines := bufio.NewScanner(stdout)
+	lines.Buffer(nil, 16<<20)
+	count := 0
+	for lines.Scan() {
+		var r struct {
+			Name          string
+			Pass, Skipped bool
+			Error         string
+		}
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			return fmt.Errorf("unexpected output: %s", lines.Text())
+		}
+		count++
+		t.Run(r.Name, func(t *testing.T) {
+			switch {
+			case r.Skipped:
+				t.Error("skipped: a test either runs or is deleted")
+			case !r.Pass:
+				t.Error(r.Error)
+			}
+		})
+	}
+	if count == 0 && lines.Err() == nil {
+		return fmt.Errorf("no test has run")
+	}
+	return lines.Err()
+}
