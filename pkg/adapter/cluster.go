@@ -73,14 +73,15 @@ type cluster struct {
 	mu sync.Mutex
 	// guarded by mu; a request's own lock may be taken under it
 	closed    bool
-	serving   int                  // requests of other nodes
-	seen      map[NodeID]time.Time // the other nodes, and when each was last heard
-	total     int                  // nodes at the last count, of a Census
-	reported  int                  // nodes, to Hooks.Nodes
-	reporting bool                 // somebody is at it
-	lastBeat  time.Time            // when this node last told all others that it lives
-	pending   map[string]*request  // of this node
-	changed   map[string]struct{}  // rooms, while a bus is being opened
+	serving   int                      // requests of other nodes
+	seen      map[NodeID]time.Time     // the other nodes, and when each was last heard
+	total     int                      // nodes at the last count, of a Census
+	reported  int                      // nodes, to Hooks.Nodes
+	reporting bool                     // somebody is at it
+	lastBeat  time.Time                // when this node last told all others that it lives
+	pending   map[string]*request      // of this node
+	changed   map[string]struct{}      // rooms, while a bus is being opened
+	events    map[NodeID]chan struct{} // of other servers: closed when the last that has come is done
 }
 
 var (

@@ -9,8 +9,8 @@
 // # Concurrency
 //
 // Local delivery comes first and never waits for the bus. What one node publishes is applied by each other in that order,
-// but for requests and server events: these run at once, each in a goroutine. All functions may be called from any
-// goroutine.
+// but for requests, which run at once, each in a goroutine. The server events of one node are handled one after the other,
+// beside all else. All functions may be called from any goroutine.
 //
 // # Limits
 //

@@ -82,4 +82,6 @@ type Message struct {
 	Sockets        []sio.RemoteSocket
 	Value          sio.Raw // one value; its JSON is empty if there is none ("undefined")
 	Clients        int
+
+	Offset string // of a broadcast that was received from a log: its place there
 }

@@ -102,11 +102,48 @@ func (c *cluster) serverEvent(m *Message) {
 			c.serve(m, func() { _ = c.respond(c.life, m, &Message{Type: ServerSideEmitResponse, Value: a.Raw(0)}) })
 		}
 	}
-	c.serve(m, func() {
+	before, done := c.queue(m.From)
+	if !c.serve(m, func() {
+		defer c.dequeue(m.From, done, nil)
+		if before != nil {
+			select {
+			case <-before:
+			case <-c.life.Done():
+				return
+			}
+		}
 		if _, err := c.local.ServerEvent(c.life, m.Event, answer); err != nil {
 			c.opts.Logger.Warn("server_event", "namespace", c.ns, "event", m.Event.Name(), "error", err)
 		}
-	})
+	}) {
+		c.dequeue(m.From, done, before)
+	}
+}
+
+// queue puts an event of a server behind those that have come from it: before is closed when the last of them is done.
+func (c *cluster) queue(from NodeID) (before, done chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before, done = c.events[from], make(chan struct{})
+	if c.events == nil {
+		c.events = make(map[NodeID]chan struct{})
+	}
+	c.events[from] = done
+	return before, done
+}
+
+// dequeue takes it out again. Others are then behind what was before it, if that is still to be waited for.
+func (c *cluster) dequeue(from NodeID, done, before chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(done)
+	switch {
+	case c.events[from] != done:
+	case before == nil:
+		delete(c.events, from)
+	default:
+		c.events[from] = before
+	}
 }
 
 func (c *cluster) deliver(m *Message) {
