@@ -1,3 +1,5 @@
+//go:build fleet
+
 // Package cluster_test runs fleets of our nodes and official ones on one bus, with stock clients on each, and, as the
 // control, fleets of official nodes only.
 package cluster_test
@@ -42,7 +44,7 @@ type suite struct {
 
 var redisSuites = []suite{
 	{adapter: "classic"},
-	{adapter: "classic-specific", files: "acks,fetch"},
+	{adapter: "classic-specific", files: "acks,fetch,legacy"},
 	{adapter: "sharded"},
 	{adapter: "sharded-static", files: "broadcast,rooms"},
 	{adapter: "sharded-dynamic-private", files: "broadcast,rooms"},

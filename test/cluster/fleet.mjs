@@ -272,8 +272,6 @@ export function fromEach(name, op, run, { except = {}, ...options } = {}) {
   }
 }
 
-export const connections = [];
-
 after(async () => {
   for (const client of standing) client.close();
   const peers = [...nodes, ...emitters];
