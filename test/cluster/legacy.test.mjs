@@ -3,11 +3,12 @@ import { adapter, assert, clients, each, key, nodes, redis, until } from "./flee
 
 if (adapter.startsWith("classic")) {
   const requests = "socket.io-request#/#";
-  const uid = "legacy"; // has a response channel of its own, as a server has
+  const uid = "legacy";
   const responses = [];
   const subscriber = await redis.duplicate().connect();
   subscriber.unref();
-  await subscriber.subscribe(["socket.io-response#/#", `socket.io-response#/#${uid}#`], (message, channel) => {
+  // By a pattern, which does not count: nobody takes it for a node.
+  await subscriber.pSubscribe("socket.io-response#/#*", (message, channel) => {
     if (message[0] === "{") responses.push({ channel, ...JSON.parse(message) });
   });
 
