@@ -1,14 +1,14 @@
 // The official server with the handlers of ../server/main.go. It prints the address it serves on, and ends when its
 // standard input does. With the arguments redis and a URL it is a node of a cluster.
 import { createServer } from "node:http";
-import { createAdapter } from "@socket.io/redis-adapter";
-import { createClient } from "redis";
 import { Server } from "socket.io";
 
 const http = createServer();
 const options = { maxHttpBufferSize: 2_000_000 };
 const [bus, url] = process.argv.slice(2);
+// What a server alone does not need it does not load: it would be memory that clients find to use again.
 if (bus === "redis") {
+  const [{ createAdapter }, { createClient }] = await Promise.all([import("@socket.io/redis-adapter"), import("redis")]);
   const publisher = createClient({ url });
   const subscriber = publisher.duplicate();
   await Promise.all([publisher.connect(), subscriber.connect()]);
