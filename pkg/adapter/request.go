@@ -173,7 +173,7 @@ func (r *request) respondLocked(m *Message) bool {
 			r.waiting--
 		}
 		n.answered, n.gone = true, false
-	case m.From != "" && r.unnamed > r.nameless:
+	case m.From != "" && r.unnamed > 0 && r.missingLocked() > 0: // those without a name may be of nodes that are known by name
 		n = &respondent{answered: true}
 		r.nodes[m.From] = n
 		r.unnamed--

@@ -381,6 +381,44 @@ func TestDuplicates(t *testing.T) {
 	}
 }
 
+// TestSomeAnswerWithoutAName: who is known by name may answer without it, and who is not, with it.
+func TestSomeAnswerWithoutAName(t *testing.T) {
+	bubble(t, adaptertest.NetworkOptions{}, 4, func(t *testing.T, r *rig) {
+		if err := r.nodes[1].Emit(t.Context(), "hello"); err != nil { // node 0 knows one of three
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for i := 1; i < 4; i++ {
+			r.net.Mute(i, true)
+		}
+		r.types()
+		done := make(chan error)
+		var got []sio.RemoteSocket
+		go func() {
+			var err error
+			got, err = r.nodes[0].FetchSockets(t.Context())
+			done <- err
+		}()
+		synctest.Wait()
+		r.mu.Lock()
+		asked := r.published[0]
+		r.mu.Unlock()
+		began := time.Now()
+		for _, from := range []adapter.NodeID{"", "", "stranger"} { // the first is of the one that is known
+			m := &adapter.Message{
+				Type: adapter.FetchSocketsResponse, From: from, To: asked.From, RequestID: asked.RequestID, Sockets: make([]sio.RemoteSocket, 1),
+			}
+			if err := r.net.Inject(t.Context(), "/", m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := <-done; err != nil || len(got) != 3 || time.Since(began) != 0 {
+			t.Errorf("fetched %d in %v, %v", len(got), time.Since(began), err)
+		}
+		want(t, r.nodes[0].dropped.All())
+	})
+}
+
 // TestHostileResponses: they are bounded by what was asked for, and do no harm.
 func TestHostileResponses(t *testing.T) {
 	bubble(t, adaptertest.NetworkOptions{}, 2, func(t *testing.T, r *rig) {

@@ -90,7 +90,18 @@ func (s *server) listen(ctx context.Context, p *params, ops []string) (any, erro
 	}
 	s.rdb = rdb
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	opts := &sio.Options{Adapter: kit.adapter(rdb, adapter.Options{Logger: log}), Logger: log}
+	hooks := adapter.Hooks{
+		Dropped: func(ns string, err error) { log.Warn("dropped", "namespace", ns, "error", err) },
+		PublishFailed: func(ns string, t adapter.Type, err error) {
+			log.Warn("publish_failed", "namespace", ns, "type", t, "error", err)
+		},
+		Request: func(ns string, t adapter.Type, d time.Duration, err error) {
+			if err != nil {
+				log.Warn("request", "namespace", ns, "type", t, "took", d, "error", err)
+			}
+		},
+	}
+	opts := &sio.Options{Adapter: kit.adapter(rdb, adapter.Options{Hooks: hooks, Logger: log}), Logger: log}
 	opts.Hooks.HandlerError = func(_ *sio.Socket, event string, err error) {
 		log.Error("handler failed", "event", event, "err", err)
 	}
