@@ -38,11 +38,6 @@ conformance: client $(CONFORM)/node_modules/.package-lock.json ## run the stock 
 	scripts/need gcc nodejs npm chromium redis-server
 	$(GOTEST) -timeout=10m -count=1 ./$(CONFORM)/...
 
-.PHONY: fleet
-fleet: npm ## run our nodes beside official servers and emitters on one Redis; not part of test yet
-	scripts/need gcc nodejs npm redis-server
-	$(GOTEST) -tags=fleet -timeout=15m -count=1 ./test/cluster
-
 .PHONY: lint
 lint: ## vet, linters, formatting, tidy modules, and what scripts/check knows
 	go vet ./...

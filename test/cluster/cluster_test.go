@@ -1,5 +1,3 @@
-//go:build fleet
-
 // Package cluster_test runs fleets of our nodes and official ones on one bus, with stock clients on each, and, as the
 // control, fleets of official nodes only.
 package cluster_test

@@ -1,4 +1,4 @@
-//go:build unix && fleet
+//go:build unix
 
 package cluster_test
 
