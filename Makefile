@@ -29,7 +29,7 @@ build: bin/gateway ## build bin/gateway
 
 .PHONY: test
 test: client npm ## run everything: Go tests with -race, stock clients, a browser
-	scripts/need gcc nodejs npm chromium redis-server
+	scripts/need gcc nodejs npm chromium redis-server nginx
 	$(GOTEST) -timeout=15m ./...
 	PROTOCOL_TARGET=official go test -count=1 -timeout=5m ./test/protocol # the control: the rules hold for the official server
 

@@ -213,7 +213,9 @@ func (t *redisTarget) client(c *Config) (goredis.UniversalClient, error) {
 		single.Network = "unix"
 		return goredis.NewClient(single), nil
 	case redisSentinel:
-		return goredis.NewFailoverClient(o.Failover()), nil
+		rdb := goredis.NewFailoverClient(o.Failover())
+		rdb.AddHook(new(masters))
+		return rdb, nil
 	case redisCluster:
 		return goredis.NewClusterClient(o.Cluster()), nil
 	case redisSingle:

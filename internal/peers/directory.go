@@ -45,10 +45,11 @@ type Directory struct {
 	flight chan struct{}    // closed when the look under way is done; nil if there is none
 	failed bool             // the last call: until one succeeds, Lookup makes none
 	closed bool
+	self   string // the tag of this node, once it is registered
 	looks  uint64 // that have begun
 	latest uint64 // of those, the last whose answer was taken over
-	// doubt is until when absence proves nothing: after the registry was away, or lost what it held, others need time to
-	// enter themselves again.
+	// doubt is until when absence proves nothing: after the registry was away, or lost what it held (this node, for one),
+	// others need time to enter themselves again.
 	doubt time.Time
 }
 
@@ -178,8 +179,8 @@ func (d *Directory) renew(ctx context.Context, self Node, first bool) error {
 		d.fail()
 		return err
 	}
-	if err == nil && !first && !renewed { // it was lost, and so may be those of others
-		d.doubtAll()
+	if err == nil {
+		d.entered(self.Tag, !first && !renewed)
 	}
 	return errors.Join(err, d.look(ctx))
 }
@@ -190,11 +191,17 @@ func (d *Directory) fail() {
 	d.failed = true
 }
 
-func (d *Directory) doubtAll() {
+// entered is called when this node is registered. If its entry was lost, so may be those of others.
+func (d *Directory) entered(tag string, lost bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.doubt = time.Now().Add(d.opts.TTL)
+	d.self = tag
+	if lost {
+		d.doubtLocked()
+	}
 }
+
+func (d *Directory) doubtLocked() { d.doubt = time.Now().Add(d.opts.TTL) }
 
 // look takes over what the registry says.
 func (d *Directory) look(ctx context.Context) error {
@@ -214,7 +221,7 @@ func (d *Directory) look(ctx context.Context) error {
 	}
 	d.latest = number
 	if d.failed && len(d.peers) > 0 {
-		d.doubt = time.Now().Add(d.opts.TTL)
+		d.doubtLocked()
 	}
 	d.failed = false
 	listed := make(map[string]struct{}, len(list))
@@ -227,6 +234,9 @@ func (d *Directory) look(ctx context.Context) error {
 			old.drop()
 		}
 		d.peers[n.Tag] = newPeer(n)
+	}
+	if _, ok := listed[d.self]; !ok && d.self != "" {
+		d.doubtLocked()
 	}
 	for tag, p := range d.peers {
 		if _, ok := listed[tag]; !ok && !time.Now().Before(d.doubt) {
@@ -246,31 +256,48 @@ func (d *Directory) Lookup(ctx context.Context, tag string) *Peer { return d.loo
 
 // lookup is Lookup when stale is known not to be the answer.
 func (d *Directory) lookup(ctx context.Context, tag string, stale *Peer) *Peer {
-	find := func() *Peer {
-		if p := d.peers[tag]; p != stale {
+	for joined := false; ; joined = true {
+		d.mu.Lock()
+		p, flight, ours := d.findLocked(tag, stale), d.flight, false
+		if p == nil && flight == nil && !d.failed && !d.closed && time.Since(d.looked) >= d.opts.Pause {
+			flight, ours = make(chan struct{}), true
+			d.flight, d.looked = flight, time.Now()
+			d.running.Go(d.lookFor)
+		}
+		d.mu.Unlock()
+		if p != nil || flight == nil {
 			return p
 		}
-		return nil
+		select {
+		case <-flight:
+		case <-ctx.Done():
+			return nil
+		}
+		if ours || joined { // else it may have begun too early for what is looked for
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return d.findLocked(tag, stale)
+		}
 	}
-	d.mu.Lock()
-	p, flight := find(), d.flight
-	if p == nil && flight == nil && !d.failed && !d.closed && time.Since(d.looked) >= d.opts.Pause {
-		flight = make(chan struct{})
-		d.flight, d.looked = flight, time.Now()
-		d.running.Go(d.lookFor)
-	}
-	d.mu.Unlock()
-	if p != nil || flight == nil {
+}
+
+func (d *Directory) findLocked(tag string, stale *Peer) *Peer {
+	if p := d.peers[tag]; p != stale {
 		return p
 	}
-	select {
-	case <-flight:
-	case <-ctx.Done():
-		return nil
-	}
+	return nil
+}
+
+// reachable tells whether addr is worth dialing: nobody has said lately that it is not.
+func (d *Directory) reachable(addr string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return find()
+	for _, p := range d.peers {
+		if p.Addr == addr && !p.reachable() {
+			return false
+		}
+	}
+	return true
 }
 
 // unreachable says that nobody answers at addr.

@@ -274,9 +274,6 @@ func attemptOf(ctx context.Context) *attempt {
 
 // attempt forwards a request to a node. Unless the result is Forwarded, nothing has been written to w.
 func (f *Forwarder) attempt(w http.ResponseWriter, r *http.Request, in *body, peer *Peer) (Result, error) {
-	if !peer.reachable() {
-		return Unreachable, errNoAnswer
-	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(peer.gone, cancel)() //nolint:contextcheck // an event, not a call's context
@@ -304,6 +301,7 @@ func (f *Forwarder) attempt(w http.ResponseWriter, r *http.Request, in *body, pe
 func (f *Forwarder) rewrite(p *httputil.ProxyRequest) {
 	p.Out.Header.Del("Upgrade")
 	p.Out.Header.Del("Connection")
+	p.Out.Header.Del("Expect") // this server's to fulfil; the answer of the owner's would cost what we have in the header so far
 	f.address(p.Out, p.In, attemptOf(p.In.Context()).peer)
 }
 
@@ -327,8 +325,11 @@ func (f *Forwarder) address(out, in *http.Request, peer *Peer) {
 }
 
 // dial connects to a node. The transport calls it for whoever comes first to use the connection: the address is all there is
-// to know a node by.
+// to know a node by. One that did not answer is left alone for a while; the connections there are to it are still used.
 func (f *Forwarder) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if !f.dir.reachable(addr) {
+		return nil, &dialError{errNoAnswer}
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, f.opts.DialTimeout, errDialTimeout)
 	defer cancel()
 	conn, err := f.opts.Dial(ctx, network, addr)

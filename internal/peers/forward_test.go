@@ -1,6 +1,9 @@
 package peers_test
 
 import (
+	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -139,6 +143,57 @@ func TestForwardUpgrade(t *testing.T) {
 	w, _ = c.Upgrade()
 	_ = w.Conn.CloseNow() // breaks off
 	eventually(t, "the owner knows that it has gone", func() bool { return a.Len() == 0 })
+}
+
+// That a connection is not to be had keeps nobody from those there are.
+func TestForwardKeptConnections(t *testing.T) {
+	l := newLab(t)
+	var full atomic.Bool
+	l.opts.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if full.Load() {
+			return nil, errors.New("no port left")
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	a, b := l.start("a"), l.start("b")
+	c, ws := elsewhere(a, b), elsewhere(a, b)
+	c.Send("4x")
+	full.Store(true)
+	if _, _, err := ws.TryDial(&websocket.DialOptions{}); err == nil || b.result(peers.Unreachable) != 1 {
+		t.Errorf("an upgrade, which needs one of its own: %v", err)
+	}
+	if got := c.Poll(); got[0] != "4x" {
+		t.Errorf("got %q", got)
+	}
+	c.Send("4y")
+	if n := b.result(peers.Unreachable); n != 1 || b.dir.Reachable("a") {
+		t.Errorf("%d unreachable", n)
+	}
+}
+
+// What is no upgrade does not become one on the way.
+func TestForwardHalfAnUpgrade(t *testing.T) {
+	l := newLab(t)
+	a, b := l.start("a"), l.start("b")
+	c := elsewhere(a, b)
+	for _, n := range []*node{a, b} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(n.base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, _ := url.Parse(c.URL("websocket"))
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\n\r\n", u.RequestURI())
+		_ = conn.SetReadDeadline(time.Now().Add(siotest.Patience))
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != http.StatusUpgradeRequired {
+			t.Errorf("%s: %s", n.self.Tag, res.Status)
+		}
+		res.Body.Close()
+		conn.Close()
+	}
 }
 
 func TestForwardAborts(t *testing.T) {

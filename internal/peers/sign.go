@@ -102,7 +102,8 @@ func (w *window) take(seq uint64) bool {
 		if seq-w.max >= windowSize {
 			clear(w.seen[:])
 		} else {
-			for i := w.max + 1; i <= seq; i++ {
+			for i := w.max; i < seq; { // seq may be the last number there is
+				i++
 				w.seen[i%windowSize/64] &^= 1 << (i % 64)
 			}
 		}

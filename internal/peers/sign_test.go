@@ -37,6 +37,7 @@ func TestWindow(t *testing.T) {
 	take(1<<40-peers.WindowSize, false)
 	take(1<<40-peers.WindowSize+1, true)
 	take(0, false)
+	take(^uint64(0)-1, true)
 	take(^uint64(0), true)
 	take(^uint64(0), false)
 }

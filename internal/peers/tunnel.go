@@ -25,23 +25,24 @@ func isUpgrade(r *http.Request) bool {
 // hopHeaders are those of a connection, not of a request.
 var hopHeaders = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
 
-func removeHopHeaders(h http.Header) {
+// removeHopHeaders also tells whether the connection was to be upgraded: that header alone does not say so.
+func removeHopHeaders(h http.Header) (upgrade bool) {
 	for _, v := range h["Connection"] {
 		for name := range strings.SplitSeq(v, ",") {
-			h.Del(strings.TrimSpace(name))
+			name = strings.TrimSpace(name)
+			upgrade = upgrade || strings.EqualFold(name, "Upgrade")
+			h.Del(name)
 		}
 	}
 	for _, name := range hopHeaders {
 		h.Del(name)
 	}
+	return upgrade
 }
 
 // upgrade forwards a request for a WebSocket. It is not the proxy's business, as that would hold on to a few tens of
 // kilobytes for as long as the connection lasts. Unless the result is Forwarded, nothing has been written to w.
 func (f *Forwarder) upgrade(w http.ResponseWriter, r *http.Request, peer *Peer) (Result, error) {
-	if !peer.reachable() {
-		return Unreachable, errNoAnswer
-	}
 	begun := time.Now()
 	ctx := r.Context()
 	owner, err := f.dial(ctx, "tcp", peer.Addr)
@@ -92,8 +93,9 @@ func (f *Forwarder) upgrade(w http.ResponseWriter, r *http.Request, peer *Peer) 
 // outgoing returns the request to the owner.
 func (f *Forwarder) outgoing(r *http.Request, peer *Peer) *http.Request {
 	out := r.Clone(r.Context())
-	removeHopHeaders(out.Header)
-	out.Header.Set("Connection", "Upgrade")
+	if removeHopHeaders(out.Header) {
+		out.Header.Set("Connection", "Upgrade")
+	}
 	out.Header.Set("Upgrade", "websocket")
 	if out.UserAgent() == "" {
 		out.Header.Set("User-Agent", "") // else it gets one

@@ -88,13 +88,7 @@ func (c *Cluster) Replicate(t testing.TB, i int) int {
 	c.meet(t, n)
 	c.awaitOK(t)
 	c.do(t, n, "CLUSTER", "REPLICATE", c.ids[i])
-	await(t, "replicate", func() error {
-		info, err := c.Servers[n].Do("INFO", "replication")
-		if text := fmt.Sprint(info); err == nil && !strings.Contains(text, "master_link_status:up") {
-			err = errors.New(text)
-		}
-		return err
-	})
+	c.Servers[n].awaitInfo(t, "master_link_status:up")
 	await(t, "replicate", func() error { // all know, or they would not vote for it
 		return c.each(func(s *Server) error {
 			nodes, err := s.Do("CLUSTER", "NODES")

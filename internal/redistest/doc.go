@@ -1,10 +1,11 @@
-// Package redistest runs real Redis servers for tests, alone or as a cluster, and puts faults between them and a client.
+// Package redistest runs real Redis servers for tests, alone, under a sentinel or as a cluster, and puts faults between them
+// and a client.
 //
 // # Use
 //
-// [Start] runs one server, [StartCluster] three masters; both are gone at the end of the test. [NewProxy] stands between a
-// client and a server and cuts, refuses, delays or freezes what goes through. Where redis-server is missing, the test is
-// skipped, or fails if SIO_TEST_REQUIRE is set.
+// [Start] runs one server, [StartSentinel] a master and a replica that takes its place, [StartCluster] three masters; all are
+// gone at the end of the test. [NewProxy] stands between a client and a server and cuts, refuses, delays or freezes what goes
+// through. Where redis-server is missing, the test is skipped, or fails if SIO_TEST_REQUIRE is set.
 //
 // # Concurrency
 //

@@ -75,6 +75,22 @@ func TestCluster(t *testing.T) {
 	}
 }
 
+func TestSentinel(t *testing.T) {
+	siotest.LeakCheck(t)
+	for name, change := range map[string]func(*redistest.Sentinel, testing.TB){
+		"failover": (*redistest.Sentinel).Failover, "kill": (*redistest.Sentinel).Kill,
+	} {
+		s := redistest.StartSentinel(t)
+		if m := s.Master(t); m != 0 {
+			t.Fatal(m)
+		}
+		change(s, t)
+		if _, err := s.Servers[1].Do("INCR", "n"); err != nil || s.Master(t) != 1 {
+			t.Errorf("%s: the replica that took over says %v", name, err)
+		}
+	}
+}
+
 func TestProxy(t *testing.T) {
 	siotest.LeakCheck(t)
 	s := redistest.Start(t)

@@ -8,9 +8,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -33,9 +35,10 @@ func init() { goredis.SetLogger(quiet{}) }
 
 // Server is a redis-server.
 type Server struct {
-	port int
-	dir  string
-	args []string
+	port   int
+	dir    string
+	config string // of a sentinel, which keeps in a file what it knows; else empty
+	args   []string
 
 	mu   sync.Mutex
 	proc *process
@@ -45,13 +48,18 @@ type Server struct {
 // returns.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
+	return start(t, "", args)
+}
+
+func start(t testing.TB, config string, args []string) *Server {
+	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("SIO_TEST_REQUIRE") != "" {
 			t.Fatal("redis-server is missing: run scripts/need redis-server")
 		}
 		t.Skip("redis-server is missing: run scripts/need redis-server")
 	}
-	s := &Server{dir: t.TempDir(), args: args}
+	s := &Server{dir: t.TempDir(), config: config, args: args}
 	t.Cleanup(s.Kill)
 	for range 5 { // another process may take the port first
 		var err error
@@ -107,7 +115,14 @@ func (s *Server) Restart(t testing.TB) {
 }
 
 func (s *Server) run() error {
-	p, err := startProcess(s.dir, slices.Concat([]string{
+	var sentinel []string
+	if s.config != "" {
+		sentinel = []string{filepath.Join(s.dir, "sentinel.conf"), "--sentinel"}
+		if err := os.WriteFile(sentinel[0], []byte(s.config), 0o600); err != nil {
+			return fmt.Errorf("redistest: %w", err)
+		}
+	}
+	p, err := startProcess(s.dir, slices.Concat(sentinel, []string{
 		"--port", strconv.Itoa(s.port), "--bind", loopback, "--save", "", "--appendonly", "no", "--dir", s.dir,
 		"--daemonize", "no", "--logfile", "", "--loglevel", "notice",
 	}, s.args))
@@ -185,7 +200,7 @@ func (p *process) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.output = append(p.output, b...)
-	if !p.seen && bytes.Contains(p.output, []byte("Ready to accept connections")) {
+	if !p.seen && (bytes.Contains(p.output, []byte("Ready to accept connections")) || bytes.Contains(p.output, []byte("Sentinel ID is"))) {
 		p.seen = true
 		close(p.ready)
 	}
@@ -235,6 +250,18 @@ func await(t testing.TB, what string, cond func() error) {
 		}
 		time.Sleep(10 * time.Millisecond) // Redis does not tell
 	}
+}
+
+// awaitInfo waits until the server says want of its replication.
+func (s *Server) awaitInfo(t testing.TB, want string) {
+	t.Helper()
+	await(t, want, func() error {
+		info, err := s.Do("INFO", "replication")
+		if text := fmt.Sprint(info); err == nil && !strings.Contains(text, want) {
+			err = errors.New(text)
+		}
+		return err
+	})
 }
 
 func (s *Server) alive() bool {

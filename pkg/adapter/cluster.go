@@ -27,6 +27,7 @@ func Cluster(open Open, opts *Options) sio.NewAdapter {
 			opts: o, open: open, self: self, local: local, ns: local.Namespace(),
 			wantBeat: make(chan struct{}, 1),
 			seen:     make(map[NodeID]time.Time), pending: make(map[string]*request),
+			events: make(map[NodeID][]*Message),
 		}
 		c.life, c.end = context.WithCancel(context.Background())
 		c.link.Store(downLink(errNotOpen))
@@ -72,16 +73,18 @@ type cluster struct {
 
 	mu sync.Mutex
 	// guarded by mu; a request's own lock may be taken under it
-	closed    bool
-	serving   int                      // requests of other nodes
-	seen      map[NodeID]time.Time     // the other nodes, and when each was last heard
-	total     int                      // nodes at the last count, of a Census
-	reported  int                      // nodes, to Hooks.Nodes
-	reporting bool                     // somebody is at it
-	lastBeat  time.Time                // when this node last told all others that it lives
-	pending   map[string]*request      // of this node
-	changed   map[string]struct{}      // rooms, while a bus is being opened
-	events    map[NodeID]chan struct{} // of other servers: closed when the last that has come is done
+	closed     bool
+	serving    int                   // requests of other nodes
+	answering  int                   // server events of other nodes
+	seen       map[NodeID]time.Time  // the other nodes, and when each was last heard
+	total      int                   // nodes at the last count, of a Census
+	reported   int                   // nodes, to Hooks.Nodes
+	reporting  bool                  // somebody is at it
+	lastBeat   time.Time             // when this node last told all others that it lives
+	pending    map[string]*request   // of this node
+	changed    map[string]struct{}   // rooms, while a bus is being opened
+	events     map[NodeID][]*Message // of other servers, to be handled; there is an entry while somebody is at them
+	eventBytes int                   // of all of them
 }
 
 var (

@@ -11,9 +11,12 @@ import (
 // who makes up names.
 const maxPeers = 4096
 
+// maxNodeID bounds their names, in bytes, for the same reason. Who has a longer one is not known by name.
+const maxNodeID = 1 << 10
+
 // heard notes that a node lives.
 func (c *cluster) heard(id NodeID) {
-	if id == "" || id == Emitter {
+	if id == "" || id == Emitter || len(id) > maxNodeID {
 		return
 	}
 	now := time.Now()

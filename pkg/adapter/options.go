@@ -20,8 +20,8 @@ type Options struct {
 	// HeartbeatInterval and HeartbeatTimeout are for buses that are no [Census]: how often a node says that it lives, and
 	// after which silence it is forgotten. Defaults 5 s and 10 s.
 	HeartbeatInterval, HeartbeatTimeout time.Duration
-	// MaxRequests bounds the requests of other nodes that are worked on at a time in a namespace; more are dropped.
-	// Default 256.
+	// MaxRequests bounds the requests of other nodes that are worked on at a time in a namespace; more are dropped. All
+	// server events of one node count as one. Default 256.
 	MaxRequests int
 	// MaxBackoff bounds the pause before a lost bus is opened again. The first is 50 ms; they double, with jitter.
 	// Default 1 s.

@@ -61,10 +61,15 @@ func (c *cluster) receive(m *Message) {
 
 // serve works for another node, in a goroutine unless there are too many.
 func (c *cluster) serve(m *Message, f func()) bool {
+	return c.work(m, &c.serving, c.opts.MaxRequests, f)
+}
+
+// work runs f in a goroutine unless there are too many of its kind, whose number, guarded by mu, is n.
+func (c *cluster) work(m *Message, n *int, most int, f func()) bool {
 	c.mu.Lock()
-	closed, full := c.closed, c.serving >= c.opts.MaxRequests
+	closed, full := c.closed, *n >= most
 	if !closed && !full {
-		c.serving++
+		*n++
 		c.served.Add(1)
 	}
 	c.mu.Unlock()
@@ -79,7 +84,7 @@ func (c *cluster) serve(m *Message, f func()) bool {
 		defer c.served.Done()
 		f()
 		c.mu.Lock()
-		c.serving--
+		*n--
 		c.mu.Unlock()
 	}()
 	return true
@@ -89,61 +94,6 @@ func (c *cluster) serve(m *Message, f func()) bool {
 func (c *cluster) respond(ctx context.Context, m, response *Message) error {
 	response.To, response.RequestID = m.From, m.RequestID
 	return c.publish(ctx, response)
-}
-
-func (c *cluster) serverEvent(m *Message) {
-	if m.Event == nil {
-		c.dropped(m, errMalformed)
-		return
-	}
-	var answer func(sio.Args)
-	if m.RequestID != "" {
-		answer = func(a sio.Args) { // of the handler, or of what it has started
-			c.serve(m, func() { _ = c.respond(c.life, m, &Message{Type: ServerSideEmitResponse, Value: a.Raw(0)}) })
-		}
-	}
-	before, done := c.queue(m.From)
-	if !c.serve(m, func() {
-		defer c.dequeue(m.From, done, nil)
-		if before != nil {
-			select {
-			case <-before:
-			case <-c.life.Done():
-				return
-			}
-		}
-		if _, err := c.local.ServerEvent(c.life, m.Event, answer); err != nil {
-			c.opts.Logger.Warn("server_event", "namespace", c.ns, "event", m.Event.Name(), "error", err)
-		}
-	}) {
-		c.dequeue(m.From, done, before)
-	}
-}
-
-// queue puts an event of a server behind those that have come from it: before is closed when the last of them is done.
-func (c *cluster) queue(from NodeID) (before, done chan struct{}) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	before, done = c.events[from], make(chan struct{})
-	if c.events == nil {
-		c.events = make(map[NodeID]chan struct{})
-	}
-	c.events[from] = done
-	return before, done
-}
-
-// dequeue takes it out again. Others are then behind what was before it, if that is still to be waited for.
-func (c *cluster) dequeue(from NodeID, done, before chan struct{}) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	close(done)
-	switch {
-	case c.events[from] != done:
-	case before == nil:
-		delete(c.events, from)
-	default:
-		c.events[from] = before
-	}
 }
 
 func (c *cluster) deliver(m *Message) {

@@ -160,6 +160,81 @@ func TestServerEvents(t *testing.T) {
 	})
 }
 
+// TestManyServerEvents of one node are handled in their order, while others are answered; too many bytes of them are dropped.
+func TestManyServerEvents(t *testing.T) {
+	bubble(t, adaptertest.NetworkOptions{}, 0, func(t *testing.T, r *rig) {
+		n := r.add(adapter.Options{MaxRequests: 2})
+		var got []int
+		n.OnServerEvent("n", func(_ context.Context, ev *sio.Event) error {
+			var i int
+			err := ev.Args().Decode(&i)
+			got = append(got, i)
+			time.Sleep(time.Millisecond)
+			if ev.NeedsAck() {
+				return ev.Ack(i)
+			}
+			return err
+		})
+		synctest.Wait()
+		r.types()
+		const many = 1000
+		for i := range many {
+			r.inject(adapter.Message{Type: adapter.ServerSideEmit, From: "x", Event: event(fmt.Sprintf(`["n",%d]`, i)), RequestID: "1"})
+		}
+		r.inject(adapter.Message{Type: adapter.FetchSockets, From: "x", RequestID: "2"})
+		if got := r.types(); !slices.Equal(got, []adapter.Type{adapter.FetchSocketsResponse}) {
+			t.Errorf("published %v", got)
+		}
+		time.Sleep(many * time.Millisecond)
+		synctest.Wait()
+		if len(got) != many || !slices.IsSorted(got) {
+			t.Errorf("handled %v", got)
+		}
+		if got := r.types(); len(got) != many {
+			t.Errorf("%d were answered", len(got))
+		}
+		want(t, n.dropped.All())
+
+		large := adapter.Message{Type: adapter.ServerSideEmit, From: "x", Event: event(`["n",0,"` + strings.Repeat("x", 1<<20) + `"]`)}
+		for range 20 {
+			r.inject(large)
+		}
+		if got := len(n.dropped.All()); got < 2 || got > 6 {
+			t.Errorf("%d of 20 were dropped", got)
+		}
+	})
+}
+
+// TestLongNames are not kept: they would take as much memory as their sender likes.
+func TestLongNames(t *testing.T) {
+	bubble(t, adaptertest.NetworkOptions{Heartbeats: true}, 1, func(t *testing.T, r *rig) {
+		r.inject(adapter.Message{Type: adapter.Heartbeat, From: "x"})
+		r.inject(adapter.Message{Type: adapter.Heartbeat, From: adapter.NodeID(strings.Repeat("x", 1<<20))})
+		if n, err := r.nodes[0].Adapter().ServerCount(t.Context()); n != 2 || err != nil {
+			t.Errorf("%d nodes, %v", n, err)
+		}
+	})
+}
+
+type panics struct{}
+
+func (panics) MarshalJSON() ([]byte, error) { panic("on purpose") }
+
+// TestDataThatPanics hides its own socket only, from other nodes too.
+func TestDataThatPanics(t *testing.T) {
+	bubble(t, adaptertest.NetworkOptions{}, 2, func(t *testing.T, r *rig) {
+		n := r.nodes[1]
+		n.Client("/").Socket().SetData(panics{})
+		c := n.Client("/")
+		if got, err := r.nodes[0].FetchSockets(t.Context()); err != nil || !slices.Equal(ids(got), []string{c.ID}) {
+			t.Errorf("fetched %v, %v", ids(got), err)
+		}
+		if got, err := n.Local().FetchSockets(t.Context()); err == nil || !slices.Equal(ids(got), []string{c.ID}) {
+			t.Errorf("fetched here %v, %v", ids(got), err)
+		}
+	})
+}
+
 // TestTooManyRequests of other nodes: those beyond the bound are dropped, and the rest goes on.
 func TestTooManyRequests(t *testing.T) {
 	bubble(t, adaptertest.NetworkOptions{}, 0, func(t *testing.T, r *rig) {
@@ -174,7 +249,7 @@ func TestTooManyRequests(t *testing.T) {
 		c := n.Client("/")
 		synctest.Wait()
 		for i := range 30 {
-			m := adapter.Message{Type: adapter.ServerSideEmit, From: "x", Event: event(`["wait"]`)}
+			m := adapter.Message{Type: adapter.ServerSideEmit, From: adapter.NodeID(fmt.Sprint("x", i)), Event: event(`["wait"]`)}
 			if i%2 == 1 {
 				m = adapter.Message{Type: adapter.Broadcast, From: "x", Event: event(`["q"]`), RequestID: fmt.Sprint(i)}
 			}

@@ -442,7 +442,11 @@ type RemoteSocket struct {
 }
 
 func (s *Socket) describe() (RemoteSocket, error) {
-	data, err := json.Marshal(s.Data())
+	var data []byte
+	err := caught(func() (err error) { // another node may have asked, and is no reason to end this one
+		data, err = json.Marshal(s.Data())
+		return err
+	})
 	if err != nil {
 		return RemoteSocket{}, fmt.Errorf("sio: data of socket %s: %w", s.id, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/seed-0b620db0/patchbay/pkg/adapter"
@@ -210,6 +211,38 @@ func serverEvents(s *suite) {
 		}
 	}
 	s.reaches("server events", s.nodes[1], "")
+}
+
+// serverEventsInOrder has two servers send more than a third one can handle at once: it gets all, those of each in order.
+func serverEventsInOrder(s *suite) {
+	const events = 700
+	heard := make(chan [2]int, 2*events)
+	s.nodes[0].OnServerEvent("n", func(_ context.Context, ev *sio.Event) error {
+		var got [2]int
+		err := ev.Args().Decode(&got[0], &got[1])
+		heard <- got
+		return err
+	})
+	var sending sync.WaitGroup
+	for from, n := range s.nodes[1:] {
+		sending.Go(func() {
+			for i := range events {
+				if err := n.ServerSideEmit(s.ctx(), "n", from, i); err != nil {
+					s.Error(err)
+				}
+			}
+		})
+	}
+	sending.Wait()
+	s.Until("all are heard", func() bool { return len(heard) >= 2*events })
+	var next [2]int
+	for range 2 * events {
+		got := <-heard
+		if got[1] != next[got[0]] {
+			s.Fatalf("got %d of server %d, want %d", got[1], got[0]+1, next[got[0]])
+		}
+		next[got[0]]++
+	}
 }
 
 func serverEventsWithAck(s *suite) {

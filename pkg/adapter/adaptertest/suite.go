@@ -54,6 +54,7 @@ var tests = map[string]func(*suite){
 	"remote socket":        remoteSocket,
 	"server events":        serverEvents,
 	"server events/ack":    serverEventsWithAck,
+	"server events/order":  serverEventsInOrder,
 	"acks":                 acks,
 	"acks/late":            acksLate,
 	"namespaces":           namespaces,

@@ -16,10 +16,11 @@ var errDeaf = errors.New("redis: the node is deaf")
 // canary is a message that a session sends to itself, over a channel of its own, the way that all others go: through the
 // queue of what is published, Redis, and the subscription.
 type canary struct {
-	session *session
-	channel string
-	epoch   time.Time
-	first   sync.Once
+	session    *session
+	channel    string
+	epoch      time.Time
+	subscribed chan error // takes what Redis says to that, once
+	first      sync.Once
 
 	mu sync.Mutex
 	// guarded by mu
@@ -32,6 +33,7 @@ func (c *canary) init(s *session) {
 	c.session = s
 	c.channel = s.link.opts.Key + "-canary#" + s.id + "#"
 	c.epoch = time.Now()
+	c.subscribed = make(chan error, 1)
 	s.sinks[topic{name: c.channel}] = []sink{c}
 }
 
@@ -45,8 +47,17 @@ func (c *canary) listen(timer *time.Timer) {
 	}
 }
 
-// sing sends canaries until ctx is done.
+// sing sends canaries until ctx is done; the first one when it is sure to be heard.
 func (c *canary) sing(ctx context.Context) {
+	select {
+	case err := <-c.subscribed:
+		if err != nil {
+			c.session.fail(err)
+			return
+		}
+	case <-ctx.Done():
+		return
+	}
 	o := &c.session.link.opts
 	ticker := time.NewTicker(o.CanaryInterval)
 	defer ticker.Stop()

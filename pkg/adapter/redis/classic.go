@@ -53,28 +53,9 @@ func (b *classic) Publish(ctx context.Context, m *adapter.Message) error {
 	return b.link.publish(ctx, b.session, &parcel{namespace: b.ns, kind: m.Type, channel: channel, payload: payload})
 }
 
-// Count implements adapter.Census. A node whose connection was lost without Redis noticing, which may take it a quarter of an
-// hour, is there twice: its own channel tells.
+// Count implements adapter.Census.
 func (b *classic) Count(ctx context.Context, known []adapter.NodeID) (nodes int, alive []adapter.NodeID, err error) {
-	channels := make([]string, 0, 2+len(known))
-	channels = append(channels, b.channels.request, b.channels.own)
-	for _, id := range known {
-		channels = append(channels, b.channels.response+string(id)+"#")
-	}
-	n, err := b.link.numSub(ctx, channels)
-	if err != nil {
-		return 0, nil, err
-	}
-	for i, id := range known {
-		if n[channels[2+i]] > 0 {
-			alive = append(alive, id)
-		}
-	}
-	all := n[b.channels.request]
-	for _, own := range channels[1:] {
-		all -= max(0, n[own]-1)
-	}
-	return int(all), alive, nil
+	return count(ctx, b.link.numSub, b.channels.request, b.channels.response, b.self, known)
 }
 
 // Run implements adapter.Bus.

@@ -25,8 +25,9 @@
 //
 // All functions may be called from any goroutine. While a namespace is open there are four goroutines for a connection: one
 // reads, one writes subscriptions, one sends canaries, one waits for the end; and one that publishes while there is something
-// to publish. They end with the last namespace, whose Close waits for them, for [Options.Timeout] at the worst. Messages are
-// parsed by the goroutine of their namespace's bus.
+// to publish. They end with the last namespace, whose Close waits for them, for [Options.Timeout] at the worst; those of a
+// connection that failed before end within that time, too, and nobody waits for them. Messages are parsed by the goroutine of
+// their namespace's bus.
 //
 // # Limits
 //

@@ -374,6 +374,24 @@ func TestPublishIsBounded(t *testing.T) {
 
 // TestGhost loses a connection in a way that Redis does not notice: the node must not count twice.
 func TestGhost(t *testing.T) {
+	canaries := redis.Options{CanaryInterval: 50 * time.Millisecond, CanaryTimeout: time.Second, Timeout: 300 * time.Millisecond}
+	for name, start := range map[string]func(l *lab.Lab, rdb goredis.UniversalClient) *node{
+		"classic": func(l *lab.Lab, rdb goredis.UniversalClient) *node { return startNode(l, rdb, canaries) },
+		"sharded": func(l *lab.Lab, rdb goredis.UniversalClient) *node {
+			return startSharded(l, rdb, redis.ShardedOptions{
+				CanaryInterval: canaries.CanaryInterval, CanaryTimeout: canaries.CanaryTimeout, Timeout: canaries.Timeout,
+			})
+		},
+		"streams": func(l *lab.Lab, rdb goredis.UniversalClient) *node {
+			return startStreams(l, rdb, redis.StreamsOptions{Timeout: canaries.Timeout})
+		},
+	} {
+		t.Run(name, func(t *testing.T) { testGhost(t, start) })
+	}
+}
+
+func testGhost(t *testing.T, start func(l *lab.Lab, rdb goredis.UniversalClient) *node) {
+	t.Helper()
 	l := newLab(t)
 	s := redistest.Start(t)
 	p := redistest.NewProxy(t, s.Addr())
@@ -386,8 +404,9 @@ func TestGhost(t *testing.T) {
 		},
 	})
 	t.Cleanup(func() { _ = rdb.Close() })
-	o := redis.Options{CanaryInterval: 50 * time.Millisecond, CanaryTimeout: time.Second, Timeout: 300 * time.Millisecond}
-	a, b := newNode(l, client(t, s.Addr()), redis.Options{}), newNode(l, rdb, o)
+	a, b := start(l, client(t, s.Addr())), start(l, rdb)
+	a.awaitUp("/")
+	b.awaitUp("/")
 	eventually(l, a, b.Client("/"), 0)
 	if _, err := a.FetchSockets(t.Context()); err != nil { // from now on they know each other
 		t.Fatal(err)
@@ -405,9 +424,32 @@ func TestGhost(t *testing.T) {
 	}
 	for _, n := range []*node{a, b} {
 		n.awaitNodes(2) // the client has to find out what is lost
-		if sockets, err := n.FetchSockets(t.Context()); len(sockets) != 1 || err != nil {
-			t.Error(len(sockets), err)
-		}
+		l.Until("all answer", func() bool {
+			sockets, err := n.FetchSockets(t.Context())
+			return len(sockets) == 1 && err == nil
+		})
 	}
 	p.Freeze(false)
+}
+
+// TestSlowSubscription has Redis hear of the subscription after what is published over another connection: the first canary
+// must not be lost.
+func TestSlowSubscription(t *testing.T) {
+	l := newLab(t)
+	s := redistest.Start(t)
+	p := redistest.NewProxy(t, s.Addr())
+	p.Delay(50 * time.Millisecond)
+	var dialled atomic.Int64
+	rdb := goredis.NewClient(&goredis.Options{
+		Addr: s.Addr(),
+		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if dialled.Add(1) == 1 {
+				addr = p.Addr()
+			}
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+	})
+	t.Cleanup(func() { _ = rdb.Close() })
+	n := newNode(l, rdb, redis.Options{CanaryInterval: time.Hour, CanaryTimeout: 2 * time.Hour})
+	n.stayedUp()
 }

@@ -392,21 +392,7 @@ func (b *sharded) channelOf(m *adapter.Message) string {
 
 // Count implements adapter.Census.
 func (b *sharded) Count(ctx context.Context, known []adapter.NodeID) (nodes int, alive []adapter.NodeID, err error) {
-	channels := make([]string, 0, 1+len(known))
-	channels = append(channels, b.main)
-	for _, id := range known {
-		channels = append(channels, b.channel(string(id)))
-	}
-	n, err := b.shards.numSub(ctx, channels)
-	if err != nil {
-		return 0, nil, err
-	}
-	for i, id := range known {
-		if n[channels[1+i]] > 0 {
-			alive = append(alive, id)
-		}
-	}
-	return int(n[b.main]), alive, nil
+	return count(ctx, b.shards.numSub, b.main, b.main, b.self, known)
 }
 
 // Run implements adapter.Bus.

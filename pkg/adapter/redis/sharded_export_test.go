@@ -2,6 +2,8 @@ package redis
 
 import (
 	"context"
+	"runtime"
+	"sync"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -70,4 +72,24 @@ type Appender interface {
 // OpenStreams opens a bus of streams.
 func OpenStreams(ctx context.Context, rdb goredis.UniversalClient, opts *StreamsOptions, local *sio.Local, self adapter.NodeID) (adapter.Bus, error) {
 	return openStreams(ctx, newStreamsLink(rdb, opts.withDefaults()), local, self)
+}
+
+// HandOver has a reader hand an entry to a bus that fails meanwhile. It tells whether the entry is noted as taken, so that it
+// will not be read again, and whether the bus has it.
+func HandOver() (noted, taken bool) {
+	r := &streamReader{takers: map[string][]*streams{}}
+	b := &streams{ns: "/", inbox: newInbox(newBudget(1)), failed: make(chan struct{})}
+	b.inbox.take(&goredis.Message{}, nil) // so that the reader has to wait
+	r.enter(b)
+	var reading sync.WaitGroup
+	reading.Go(func() { r.deliver(goredis.XMessage{ID: "1-1", Values: map[string]any{"nsp": "/"}}) })
+	runtime.Gosched()
+	b.fail(errUnused)
+	noted = r.leave(b) == streamID{1, 1}
+	b.taking.Wait()
+	_ = b.inbox.receive(context.Background(), b.failed, func() error { return b.err }, func(m *goredis.Message) {
+		taken = taken || m.Pattern == "1-1"
+	})
+	reading.Wait()
+	return noted, taken
 }

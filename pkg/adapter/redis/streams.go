@@ -115,6 +115,8 @@ type streams struct {
 	err    error         // why; readable when failed is closed
 	failed chan struct{} // the node is deaf
 
+	taking sync.WaitGroup // readers that hand over an entry
+
 	mu  sync.Mutex
 	old map[adapter.NodeID]struct{} // nodes of version 0.2, which know no pub/sub; guarded by mu
 }
@@ -233,21 +235,7 @@ func (b *streams) isOld(id adapter.NodeID) bool {
 
 // Count implements adapter.Census. Nodes of version 0.2 are not among them.
 func (b *streams) Count(ctx context.Context, known []adapter.NodeID) (nodes int, alive []adapter.NodeID, err error) {
-	channels := make([]string, 0, 1+len(known))
-	channels = append(channels, b.main)
-	for _, id := range known {
-		channels = append(channels, b.main+string(id)+"#")
-	}
-	n, err := b.lines.numSub(ctx, channels)
-	if err != nil {
-		return 0, nil, err
-	}
-	for i, id := range known {
-		if n[channels[1+i]] > 0 {
-			alive = append(alive, id)
-		}
-	}
-	return int(n[b.main]), alive, nil
+	return count(ctx, b.lines.numSub, b.main, b.main, b.self, known)
 }
 
 // Run implements adapter.Bus.
@@ -268,6 +256,7 @@ func (b *streams) Run(ctx context.Context, recv func(*adapter.Message)) error {
 		for _, r := range b.readers {
 			positions[r.stream] = r.leave(b)
 		}
+		b.taking.Wait()
 		close(over)
 	})
 	err := b.catchUp(ctx, recv)

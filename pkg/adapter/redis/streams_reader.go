@@ -63,7 +63,7 @@ func (r *streamReader) enter(b *streams) streamID {
 	return r.last
 }
 
-// leave takes back enter. It returns the last entry that b was given the chance to take.
+// leave takes back enter. It returns the last entry that b has taken, or takes: b.taking tells.
 func (r *streamReader) leave(b *streams) streamID {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -279,15 +279,22 @@ func (r *streamReader) deliver(e goredis.XMessage) int {
 	r.mu.Lock()
 	r.last = id
 	takers := r.takers[ns]
+	for _, b := range takers {
+		b.taking.Add(1)
+	}
 	r.mu.Unlock()
 	for _, b := range takers {
 		b.inbox.take(m, b.failed)
+		b.taking.Done()
 	}
 	return size
 }
 
+// maxEntryHead bounds the sender's name and the type of an entry, in bytes: neither belongs to what is counted as the message.
+const maxEntryHead = 1 << 10
+
 // entryMessage gives an entry the form of what comes over pub/sub, so that it can wait in the same inbox: the pattern is
-// the id.
+// the id. One whose head is too long has none.
 func entryMessage(stream string, e goredis.XMessage) (m *goredis.Message, ns string, size int) {
 	field := func(name string) string {
 		s, _ := e.Values[name].(string) // go-redis has no other values
@@ -297,9 +304,11 @@ func entryMessage(stream string, e goredis.XMessage) (m *goredis.Message, ns str
 		s, _ := v.(string)
 		size += len(name) + len(s)
 	}
-	return &goredis.Message{
-		Channel: stream, Pattern: e.ID, Payload: field("data"), PayloadSlice: []string{field("uid"), field("type")},
-	}, field("nsp"), size
+	head := []string{field("uid"), field("type")}
+	if len(head[0])+len(head[1]) > maxEntryHead {
+		clear(head)
+	}
+	return &goredis.Message{Channel: stream, Pattern: e.ID, Payload: field("data"), PayloadSlice: head}, field("nsp"), size
 }
 
 // dedicate returns a client with one connection of its own to node, and what closes both, in the middle of a command too.

@@ -141,6 +141,15 @@ func TestStreamsCatchUp(t *testing.T) {
 	}
 }
 
+// An entry that is on its way to a bus when that fails is handled, or read again.
+func TestStreamsHandOver(t *testing.T) {
+	for range 10_000 {
+		if noted, taken := redis.HandOver(); noted != taken {
+			t.Fatalf("noted: %v, taken: %v", noted, taken)
+		}
+	}
+}
+
 // What was trimmed before a node could read it is told.
 func TestStreamsTrimmed(t *testing.T) {
 	l := newLab(t)

@@ -80,6 +80,22 @@ func TestStreamsGolden(t *testing.T) {
 	}
 }
 
+// What an entry says of itself takes memory too, as long as it waits and in what is known of nodes.
+func TestStreamsLongHead(t *testing.T) {
+	data := `{"packet":["e"],"requestId":"1"}`
+	for _, fields := range []map[string]any{
+		{"uid": strings.Repeat("x", 1<<20), "nsp": "/", "type": "9", "data": data},
+		{"uid": "x", "nsp": "/", "type": strings.Repeat("0", 1<<20) + "9", "data": data},
+	} {
+		if m, err := redis.ParseStreams("socket.io", "", fields, "/", "me"); err == nil {
+			t.Errorf("%d bytes of a name were taken", len(m.From))
+		}
+	}
+	if _, err := redis.ParseStreams("socket.io", "", map[string]any{"uid": "x", "nsp": "/", "type": "9", "data": data}, "/", "me"); err != nil {
+		t.Error(err)
+	}
+}
+
 // Whatever is in a stream, it is taken or refused, and what is taken can be written again.
 func FuzzStreamsEntry(f *testing.F) {
 	for _, kind := range []string{"3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "", "-1", "256"} {

@@ -164,7 +164,7 @@ func (s *session) dial(ctx context.Context) error {
 	}
 	s.node = node
 	s.sub = bounded(node, s.link.opts.Timeout).Subscribe(ctx) // to nothing: it does not dial yet
-	s.sent = []*command{{verb: subscribe, names: []string{s.canary.channel}}}
+	s.sent = []*command{{verb: subscribe, names: []string{s.canary.channel}, done: s.canary.subscribed}}
 	if err := s.sub.Subscribe(ctx, s.canary.channel); err != nil {
 		return fmt.Errorf("redis: connect: %w", errors.Join(err, s.sub.Close()))
 	}
