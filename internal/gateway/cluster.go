@@ -145,7 +145,8 @@ func newCluster(c *Config, b *backbone, h *health, m *metrics, log *slog.Logger)
 		Tag: cl.self.Tag, ID: cl.self.ID, Secret: []byte(c.PeerSecret),
 		// A poll is answered with a ping at the latest; a body may come first.
 		Timeout:      c.PingInterval + c.PingTimeout + c.BodyTimeout,
-		IdleTimeout:  min(30*time.Second, c.IdleTimeout/2),
+		// A connection that was dialed and not used yet is closed by the other side as one that sends no header.
+		IdleTimeout:  min(30*time.Second, c.IdleTimeout/2, c.ReadHeaderTimeout/2),
 		WriteTimeout: c.WriteTimeout, MaxBody: c.MaxHTTPBufferSize, MaxForwards: c.MaxSessions,
 		Result: m.cluster.forwarded, Accepted: m.cluster.accepted, Logger: log,
 	})

@@ -76,6 +76,7 @@ type cluster struct {
 	closed     bool
 	serving    int                   // requests of other nodes
 	answering  int                   // server events of other nodes
+	relaying   int                   // broadcasts of other nodes that clients have yet to acknowledge
 	seen       map[NodeID]time.Time  // the other nodes, and when each was last heard
 	total      int                   // nodes at the last count, of a Census
 	reported   int                   // nodes, to Hooks.Nodes

@@ -7,10 +7,13 @@ func Pending(a sio.Adapter) (own, others int) {
 	c := a.(*cluster)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.pending), c.serving
+	return len(c.pending), c.serving + c.answering + c.relaying
 }
 
 // Receive hands a message to an adapter as its bus does.
 func Receive(a sio.Adapter, m *Message) {
 	a.(*cluster).receive(m)
 }
+
+// MaxRelays is maxRelays.
+const MaxRelays = maxRelays

@@ -7,6 +7,10 @@ import (
 	"github.com/seed-0b620db0/patchbay/pkg/sio"
 )
 
+// maxRelays bounds the broadcasts of other nodes whose acknowledgements are waited for; of more no answer is sent. They are not
+// among the requests that [Options.MaxRequests] bounds: one client that does not answer would keep those away.
+const maxRelays = 1 << 13
+
 // receive takes what the bus brings. What has to be in order is done at once, and does not block; the rest is handed to
 // goroutines.
 func (c *cluster) receive(m *Message) {
@@ -105,7 +109,7 @@ func (c *cluster) deliver(m *Message) {
 	default:
 		r := &ackRelay{more: make(chan struct{}, 1)}
 		n, cancel := c.local.BroadcastWithAck(m.Event, m.Target, r.take)
-		if !c.serve(m, func() {
+		if !c.work(m, &c.relaying, maxRelays, func() {
 			defer cancel()
 			c.relay(m, r, n)
 		}) {
