@@ -145,12 +145,16 @@ func (c *conn) disconnect() {
 	c.mu.Lock()
 	entries := slices.Clone(c.entries)
 	c.mu.Unlock()
+	later := false
 	for _, e := range entries {
 		if e.socket != nil {
+			later = e.socket.closeWhenTold() || later
 			e.socket.disconnect(nil)
 		}
 	}
-	c.close(ReasonForcedServerClose, nil)
+	if !later {
+		c.close(ReasonForcedServerClose, nil)
+	}
 }
 
 // left notes that a socket has ended. Its place stays, so that what its client had under way is known to be late.
@@ -245,6 +249,12 @@ func (c *conn) admit(ctx context.Context, cancel context.CancelCauseFunc, p *sio
 		c.close(ReasonForcedServerClose, errMissed)
 		ns.release() // there will be no last task to do it
 		return
+	}
+	s.mu.Lock()
+	out := s.close
+	s.mu.Unlock()
+	if out {
+		c.close(ReasonForcedServerClose, nil)
 	}
 	s.start()
 }

@@ -239,6 +239,17 @@ func TestDisconnectBeforeTheClientKnows(t *testing.T) {
 	}
 }
 
+// Nor must one whose connection is closed believe that it was lost.
+func TestCloseBeforeTheClientKnows(t *testing.T) {
+	bubble(t, slowConnect(), func(t *testing.T, l *lab) {
+		c := l.ws()
+		c.connect("/", "") // it knows, but the server has not come to note that
+		only(t, l.Of("/")).Disconnect(true)
+		c.want("1")
+		c.wantGone()
+	})
+}
+
 func TestOnConnectError(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, l *lab) {
 		var g log

@@ -48,6 +48,7 @@ type Socket struct {
 	running  bool          // somebody works through tasks
 	started  bool          // tasks may run: the client has been told that it is connected
 	told     bool          // CONNECT has been sent
+	close    bool          // when it has, and DISCONNECT too, the connection is to be closed
 	welcomed bool          // broadcasts reach it; before that a recovered client gets them with what it missed
 	room     chan struct{} // a reader waits for room in tasks
 }
@@ -195,6 +196,15 @@ func (s *Socket) Disconnect(closeTransport bool) {
 		return
 	}
 	s.disconnect(nil)
+}
+
+// closeWhenTold tells whether the client does not know yet that it is connected. Then who tells it closes the connection: it has
+// to hear first that it is out, or it would come again.
+func (s *Socket) closeWhenTold() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.close = s.close || s.state == socketConnected && !s.told
+	return s.close
 }
 
 // disconnect takes the client out of the namespace and tells it so.
