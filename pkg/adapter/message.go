@@ -11,8 +11,8 @@ import (
 // starts again has another.
 type NodeID string
 
-// Emitter is the sender of messages that come from no node: processes that only emit.
-const Emitter NodeID = "emitter"
+// EmitterID is the sender of messages that come from no node: processes that only emit.
+const EmitterID NodeID = "emitter"
 
 // Type is the kind of a message. The numbers up to Close are those of the official ClusterAdapter.
 type Type uint8

@@ -16,7 +16,7 @@ const maxNodeID = 1 << 10
 
 // heard notes that a node lives.
 func (c *cluster) heard(id NodeID) {
-	if id == "" || id == Emitter || len(id) > maxNodeID {
+	if id == "" || id == EmitterID || len(id) > maxNodeID {
 		return
 	}
 	now := time.Now()

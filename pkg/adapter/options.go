@@ -34,7 +34,8 @@ type Options struct {
 // Hooks observe a cluster, for metrics and health. Each may be nil. They are called without locks, from many goroutines at
 // once, and must not block.
 type Hooks struct {
-	// State is called when the bus of a namespace is up (nil), and with the reason when it is not, at first as well.
+	// State is called when the bus of a namespace is up (nil), and with the reason when it is not, at first as well; it may be
+	// called again when more is known of that.
 	State func(namespace string, err error)
 	// Closed is called when the namespace is gone.
 	Closed func(namespace string)

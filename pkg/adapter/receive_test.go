@@ -57,7 +57,7 @@ func TestMessagesOfOthers(t *testing.T) {
 		room := sio.Target{Rooms: []string{"room"}}
 		want(t, r.responses(), "initial_heartbeat to   [] 0 ")
 		r.inject(
-			adapter.Message{Type: adapter.Broadcast, From: adapter.Emitter, Event: event(`["a"]`), Target: room},
+			adapter.Message{Type: adapter.Broadcast, From: adapter.EmitterID, Event: event(`["a"]`), Target: room},
 			adapter.Message{Type: adapter.SocketsJoin, From: "", Target: sio.Target{Except: []string{"room"}}, Rooms: []string{"other"}},
 			adapter.Message{Type: adapter.Broadcast, From: "x", Event: event(`["b"]`), Target: sio.Target{Rooms: []string{"other"}}},
 			adapter.Message{Type: adapter.SocketsLeave, From: "x", Rooms: []string{"other"}},
@@ -91,7 +91,7 @@ func TestMalformedMessages(t *testing.T) {
 	bothKinds(t, 2, func(t *testing.T, r *rig) {
 		c := r.nodes[0].Client("/")
 		for i := range 256 {
-			for _, m := range []adapter.Message{{}, {From: "x"}, {From: "x", RequestID: "1"}, {RequestID: "1", To: "x"}, {From: adapter.Emitter}} {
+			for _, m := range []adapter.Message{{}, {From: "x"}, {From: "x", RequestID: "1"}, {RequestID: "1", To: "x"}, {From: adapter.EmitterID}} {
 				if m.Type = adapter.Type(i); m.Type == adapter.DisconnectSockets {
 					continue // it would be meant
 				}

@@ -17,7 +17,7 @@ func backend(o adaptertest.NetworkOptions) adaptertest.Backend {
 		Hostile: func(ns string) {
 			for i := range 256 {
 				// A name would be taken for a node's, which is waited for.
-				for _, m := range []adapter.Message{{}, {From: adapter.Emitter}, {RequestID: "1"}, {RequestID: "1", To: "x"}} {
+				for _, m := range []adapter.Message{{}, {From: adapter.EmitterID}, {RequestID: "1"}, {RequestID: "1", To: "x"}} {
 					if m.Type = adapter.Type(i); m.Type != adapter.DisconnectSockets { // it would be meant
 						_ = net.Inject(context.Background(), ns, &m)
 					}

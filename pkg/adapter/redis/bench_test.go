@@ -27,14 +27,7 @@ func BenchmarkClassic(b *testing.B) {
 						b.Fatal(err)
 					}
 				}
-				if err := from.Emit(context.Background(), "end"); err != nil {
-					b.Fatal(err)
-				}
-				for p, ok := c.Next(); p != `2["end"]`; p, ok = c.Next() {
-					if !ok {
-						b.Fatal("the end does not come")
-					}
-				}
+				l.Reach(from, c)
 				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
 			})
 		}

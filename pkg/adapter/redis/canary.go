@@ -20,7 +20,6 @@ type canary struct {
 	channel    string
 	epoch      time.Time
 	subscribed chan error // takes what Redis says to that, once
-	first      sync.Once
 
 	mu sync.Mutex
 	// guarded by mu
@@ -52,7 +51,7 @@ func (c *canary) sing(ctx context.Context) {
 	select {
 	case err := <-c.subscribed:
 		if err != nil {
-			c.session.fail(err)
+			c.session.Fail(err)
 			return
 		}
 	case <-ctx.Done():
@@ -75,14 +74,14 @@ func (c *canary) sing(ctx context.Context) {
 			return
 		}
 		if ok, err := c.session.link.isMaster(ctx, c.session.node); err == nil && !ok {
-			c.session.fail(fmt.Errorf("%w: its server is no master any more, where others do not count it", errDeaf))
+			c.session.Fail(fmt.Errorf("%w: its server is no master any more, where others do not count it", errDeaf))
 			return
 		}
 	}
 }
 
-// take hears a canary.
-func (c *canary) take(m *goredis.Message, _ <-chan struct{}) {
+// Take hears a canary.
+func (c *canary) Take(m *goredis.Message, _ <-chan struct{}) {
 	sent, err := strconv.ParseInt(m.Payload, 10, 64)
 	lag := time.Since(c.epoch) - time.Duration(sent)
 	if err != nil || lag < 0 {
@@ -98,7 +97,7 @@ func (c *canary) take(m *goredis.Message, _ <-chan struct{}) {
 	if o.Cluster.Hooks.Lag != nil {
 		o.Cluster.Hooks.Lag(lag)
 	}
-	c.first.Do(func() { close(c.session.ready) })
+	c.session.Ready()
 }
 
 // missed ends the session: it has heard none for too long.
@@ -110,7 +109,7 @@ func (c *canary) missed() {
 	if fault != nil {
 		err = fmt.Errorf("%w; the last one was not sent: %w", err, fault)
 	}
-	c.session.fail(err)
+	c.session.Fail(err)
 }
 
 // mute is told why a canary was not sent.
@@ -121,6 +120,6 @@ func (s *session) mute(err error) {
 	first := !c.heard
 	c.mu.Unlock()
 	if first { // one who cannot publish should not seem to be up
-		s.fail(err)
+		s.Fail(err)
 	}
 }

@@ -28,7 +28,7 @@ var (
 )
 
 func openClassic(ctx context.Context, l *link, local *sio.Local, self adapter.NodeID) (adapter.Bus, error) {
-	s, err := l.acquire(ctx)
+	s, err := l.hub.Acquire(ctx, local.Namespace())
 	if err != nil {
 		return nil, err
 	}
@@ -37,8 +37,8 @@ func openClassic(ctx context.Context, l *link, local *sio.Local, self adapter.No
 		channels: newClassicChannels(l.opts.Key, local.Namespace(), self),
 	}
 	if err := s.add(ctx, b.inbox, b.channels.topics()...); err != nil {
-		b.inbox.close()
-		l.release(s)
+		b.inbox.Close()
+		l.hub.Release(s)
 		return nil, err
 	}
 	return b, nil
@@ -60,9 +60,9 @@ func (b *classic) Count(ctx context.Context, known []adapter.NodeID) (nodes int,
 
 // Run implements adapter.Bus.
 func (b *classic) Run(ctx context.Context, recv func(*adapter.Message)) error {
-	defer b.link.release(b.session)
+	defer b.link.hub.Release(b.session)
 	defer b.session.remove(b.inbox, b.channels.topics()...)
-	return b.inbox.receive(ctx, b.session.done, func() error { return b.session.err }, func(m *goredis.Message) { b.receive(ctx, m, recv) })
+	return b.inbox.Receive(ctx, b.session.Done(), b.session.Err, each(func(m *goredis.Message) { b.receive(ctx, m, recv) }))
 }
 
 func (b *classic) receive(ctx context.Context, got *goredis.Message, recv func(*adapter.Message)) {
@@ -118,7 +118,7 @@ func (b *classic) confirm(ctx context.Context, m *adapter.Message) {
 		return
 	}
 	channel := b.channels.response
-	if b.link.opts.SpecificResponseChannel && m.From != adapter.Emitter {
+	if b.link.opts.SpecificResponseChannel && m.From != adapter.EmitterID {
 		channel += string(m.From) + "#"
 	}
 	ctx, cancel := context.WithCancel(ctx)

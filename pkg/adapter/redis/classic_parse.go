@@ -149,7 +149,7 @@ func parseClassicRequest(b []byte, ns string, self adapter.NodeID) (m *adapter.M
 	if err != nil {
 		return nil, false, err
 	}
-	m = &adapter.Message{From: adapter.Emitter, RequestID: f.id}
+	m = &adapter.Message{From: adapter.EmitterID, RequestID: f.id}
 	if f.uid != "" {
 		m.From = adapter.NodeID(f.uid)
 	}

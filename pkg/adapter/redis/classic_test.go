@@ -54,14 +54,14 @@ func TestTwoNodes(t *testing.T) {
 	if answers != 2 {
 		t.Errorf("%d answers", answers)
 	}
-	if a.failed.Load()+b.failed.Load()+a.dropped.Load()+b.dropped.Load() > 0 {
-		t.Error("failed or dropped:", a.faults.All(), b.faults.All())
+	if a.Failed.Load()+b.Failed.Load()+a.Dropped.Load()+b.Dropped.Load() > 0 {
+		t.Error("failed or dropped:", a.Faults.All(), b.Faults.All())
 	}
-	if a.published.Load() == 0 || b.received.Load() == 0 {
+	if a.Published.Load() == 0 || b.Received.Load() == 0 {
 		t.Error("the hooks were not told")
 	}
 	b.Stop()
-	a.awaitNodes(1)
+	a.AwaitNodes(1)
 }
 
 func must(t testing.TB, err error) {
@@ -81,11 +81,11 @@ func TestOrder(t *testing.T) {
 	for i := range n {
 		switch i % 3 {
 		case 0:
-			must(t, a.Emit(t.Context(), numbered, i))
+			must(t, a.Emit(t.Context(), lab.Numbered, i))
 		case 1:
-			must(t, a.To("r1").Emit(t.Context(), numbered, i))
+			must(t, a.To("r1").Emit(t.Context(), lab.Numbered, i))
 		case 2:
-			must(t, a.To("r1", "r2").Emit(t.Context(), numbered, i))
+			must(t, a.To("r1", "r2").Emit(t.Context(), lab.Numbered, i))
 		}
 	}
 	for i := range n {
@@ -101,7 +101,7 @@ func TestSmallInbox(t *testing.T) {
 	b.Of("/other")
 	c := b.Client("/")
 	for i := range 1000 {
-		must(t, a.Emit(t.Context(), numbered, i))
+		must(t, a.Emit(t.Context(), lab.Numbered, i))
 	}
 	for i := range 1000 {
 		c.Want(fmt.Sprintf(`2["n",%d]`, i))
@@ -117,13 +117,13 @@ func TestNamespaces(t *testing.T) {
 	for i, name := range names {
 		a.Of(name)
 		b.Of(name)
-		a.awaitUp(name)
-		b.awaitUp(name)
+		a.AwaitUp(name)
+		b.AwaitUp(name)
 		clients[i] = b.Client(name, "r", "b")
 	}
 	for i, name := range names {
-		must(t, a.Of(name).Emit(t.Context(), numbered, i))
-		must(t, a.Of(name).To("b").Emit(t.Context(), numbered, i))
+		must(t, a.Of(name).Emit(t.Context(), lab.Numbered, i))
+		must(t, a.Of(name).To("b").Emit(t.Context(), lab.Numbered, i))
 	}
 	for i, c := range clients {
 		c.Want(fmt.Sprintf(`2["n",%d]`, i), fmt.Sprintf(`2["n",%d]`, i))
@@ -131,8 +131,8 @@ func TestNamespaces(t *testing.T) {
 			t.Errorf("%s: got %q", names[i], more)
 		}
 	}
-	if got := b.dropped.Load(); got > 0 {
-		t.Errorf("%d dropped: %q", got, b.faults.All())
+	if got := b.Dropped.Load(); got > 0 {
+		t.Errorf("%d dropped: %q", got, b.Faults.All())
 	}
 }
 
@@ -150,8 +150,8 @@ func TestManyNamespaces(t *testing.T) {
 		b.Of(fmt.Sprintf("/n%d", i))
 	}
 	for i := range n {
-		a.awaitUp(fmt.Sprintf("/n%d", i))
-		b.awaitUp(fmt.Sprintf("/n%d", i))
+		a.AwaitUp(fmt.Sprintf("/n%d", i))
+		b.AwaitUp(fmt.Sprintf("/n%d", i))
 	}
 	t.Logf("%d namespaces are up after %v", 2*n, time.Since(begin))
 	if got := pubsubClients(t, s); len(got) != 2 {
@@ -160,17 +160,17 @@ func TestManyNamespaces(t *testing.T) {
 	for range 20 {
 		ns := fmt.Sprintf("/n%d", rand.IntN(n))
 		c := b.Client(ns)
-		must(t, a.Of(ns).Emit(t.Context(), numbered, 1))
+		must(t, a.Of(ns).Emit(t.Context(), lab.Numbered, 1))
 		c.Want(`2["n",1]`)
 	}
 
 	_, err := s.Do("CLIENT", "KILL", "TYPE", "pubsub")
 	must(t, err)
 	begin = time.Now()
-	a.awaitDown(1)
+	a.AwaitDown(1)
 	for i := range n {
-		a.awaitUp(fmt.Sprintf("/n%d", i))
-		b.awaitUp(fmt.Sprintf("/n%d", i))
+		a.AwaitUp(fmt.Sprintf("/n%d", i))
+		b.AwaitUp(fmt.Sprintf("/n%d", i))
 	}
 	t.Logf("they are up again after %v", time.Since(begin))
 	if got := pubsubClients(t, s); len(got) != 2 {
@@ -263,13 +263,13 @@ func TestHostile(t *testing.T) {
 	}
 	must(t, rdb.Publish(t.Context(), "socket.io#/#", `["a",{"type":2,"data":["ev"],"nsp":"/"},{"rooms":[],"except":[]}]`).Err())
 	c.Want(`2["ev"]`)
-	if got := a.dropped.Load(); got != faults {
-		t.Errorf("%d dropped, want %d:\n%s", got, faults, strings.Join(a.faults.All(), "\n"))
+	if got := a.Dropped.Load(); got != faults {
+		t.Errorf("%d dropped, want %d:\n%s", got, faults, strings.Join(a.Faults.All(), "\n"))
 	}
-	if err := a.Emit(t.Context(), "large", strings.Repeat("x", 1<<20)); err == nil || a.failed.Load() != 1 {
-		t.Errorf("a large message: %v, %d failed", err, a.failed.Load())
+	if err := a.Emit(t.Context(), "large", strings.Repeat("x", 1<<20)); err == nil || a.Failed.Load() != 1 {
+		t.Errorf("a large message: %v, %d failed", err, a.Failed.Load())
 	}
-	if err := a.state("/"); err != nil {
+	if err := a.State("/"); err != nil {
 		t.Error(err)
 	}
 }

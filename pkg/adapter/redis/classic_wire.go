@@ -97,7 +97,7 @@ const officialID = 6
 // not hear it.
 func (c *classicChannels) responseTo(m *adapter.Message, specific bool) string {
 	switch {
-	case m.To == "" || m.To == adapter.Emitter:
+	case m.To == "" || m.To == adapter.EmitterID:
 		return c.response
 	case len(m.To) != officialID, specific && m.Type != adapter.ServerSideEmitResponse: // which they answer to all
 		return c.response + string(m.To) + "#"
@@ -134,7 +134,7 @@ func classicSize(m *adapter.Message, ns string) int {
 func classicOpts(m *adapter.Message) envelope.Opts {
 	return envelope.Opts{
 		Target: m.Target, Volatile: m.Event.Volatile, NoCompress: m.Event.NoCompress, Timeout: m.Timeout,
-		FlagsFirst: m.From == adapter.Emitter,
+		FlagsFirst: m.From == adapter.EmitterID,
 	}
 }
 
@@ -183,7 +183,7 @@ func encodeClassicRequest(m *adapter.Message, ns string) ([]byte, error) {
 
 // requestHead begins a request of uid, requestId and type, and more members. Emitters leave out the uid, but in events.
 func requestHead(w *envelope.Writer, m *adapter.Message, kind int64, more int) {
-	uid := m.From != adapter.Emitter || kind == classicServerSideEmit
+	uid := m.From != adapter.EmitterID || kind == classicServerSideEmit
 	n := 1 + more
 	if uid {
 		n++

@@ -95,7 +95,7 @@ const valuesPayload = `["ev","text","snow ☃ 😀","",0,1,-1,127,128,255,256,65
 func (g *golden) expected() map[string]*adapter.Message {
 	const (
 		broadcast = adapter.Broadcast
-		emitter   = adapter.Emitter
+		emitter   = adapter.EmitterID
 	)
 	rooms := func(rooms ...string) sio.Target { return sio.Target{Rooms: rooms} }
 	bare := event(`["ev"]`)
@@ -347,7 +347,7 @@ func TestClassicResponseChannel(t *testing.T) {
 		{"abcdef", adapter.ServerSideEmitResponse, true, "socket.io-response#/#"},
 		{"0123456789abcdef", adapter.FetchSocketsResponse, false, "socket.io-response#/#0123456789abcdef#"},
 		{"0123456789abcdef", adapter.ServerSideEmitResponse, false, "socket.io-response#/#0123456789abcdef#"},
-		{adapter.Emitter, adapter.AllRoomsResponse, true, "socket.io-response#/#"},
+		{adapter.EmitterID, adapter.AllRoomsResponse, true, "socket.io-response#/#"},
 		{"", adapter.BroadcastAck, true, "socket.io-response#/#"},
 	} {
 		m := &adapter.Message{Type: c.kind, From: "me", To: c.to, RequestID: "1"}

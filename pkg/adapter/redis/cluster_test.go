@@ -37,13 +37,13 @@ func TestRedisCluster(t *testing.T) {
 		t.Helper()
 		for _, from := range nodes {
 			for _, to := range clients {
-				next = eventually(l, from, to, next) + 1
+				next = l.Eventually(from, to, next) + 1
 			}
 		}
 		return next
 	}
 	for _, n := range nodes {
-		n.awaitNodes(len(nodes))
+		n.AwaitNodes(len(nodes))
 	}
 	next := all(0)
 	must(t, nodes[0].To("r").Emit(t.Context(), "room"))
@@ -55,7 +55,7 @@ func TestRedisCluster(t *testing.T) {
 			if !ok {
 				t.Fatal("not delivered")
 			}
-			if _, ok := number(p); !ok { // those of other nodes may still come
+			if _, ok := lab.Number(p); !ok { // those of other nodes may still come
 				got = append(got, p)
 			}
 		}
@@ -67,7 +67,7 @@ func TestRedisCluster(t *testing.T) {
 		t.Errorf("%d sockets, %v", len(sockets), err)
 	}
 	for _, n := range nodes {
-		n.stayedUp()
+		n.StayedUp()
 	}
 
 	// A master dies; nobody takes its place yet.
@@ -81,7 +81,7 @@ func TestRedisCluster(t *testing.T) {
 	c.Adopt(t, dead, heir)
 	all(next)
 	for _, n := range nodes {
-		n.awaitNodes(len(nodes))
+		n.AwaitNodes(len(nodes))
 	}
 }
 
@@ -104,16 +104,14 @@ func TestRedisClusterFailover(t *testing.T) {
 		roles, _ := role.([]any)
 		return err == nil && len(roles) > 0 && roles[0] == "slave" && len(subscribers(t, c, old)) == 0
 	})
-	a.awaitNodes(2)
-	b.awaitNodes(2)
-	eventually(l, a, b.Client("/"), 0)
+	a.AwaitNodes(2)
+	b.AwaitNodes(2)
+	l.Eventually(a, b.Client("/"), 0)
 	for _, n := range []*node{a, b} {
-		n.mu.Lock()
-		for _, err := range n.downs[1:] {
+		for _, err := range n.Downs() {
 			if !strings.Contains(err.Error(), "no master") {
 				t.Error(err)
 			}
 		}
-		n.mu.Unlock()
 	}
 }

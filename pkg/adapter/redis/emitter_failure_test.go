@@ -14,13 +14,14 @@ import (
 
 	"github.com/seed-0b620db0/patchbay/internal/redistest"
 	"github.com/seed-0b620db0/patchbay/internal/siotest"
+	"github.com/seed-0b620db0/patchbay/pkg/adapter"
 	"github.com/seed-0b620db0/patchbay/pkg/adapter/internal/lab"
 	"github.com/seed-0b620db0/patchbay/pkg/adapter/redis"
 	"github.com/seed-0b620db0/patchbay/pkg/sio/sioproto"
 )
 
-func emitters(rdb goredis.UniversalClient) map[string]redis.Emitter {
-	return map[string]redis.Emitter{
+func emitters(rdb goredis.UniversalClient) map[string]adapter.Emitter {
+	return map[string]adapter.Emitter{
 		"classic": redis.NewEmitter(rdb, &redis.EmitterOptions{MaxMessageBytes: 1000}),
 		"sharded": redis.NewShardedEmitter(rdb, &redis.ShardedEmitterOptions{MaxMessageBytes: 1000}),
 		"streams": redis.NewStreamsEmitter(rdb, &redis.StreamsEmitterOptions{MaxMessageBytes: 1000}),

@@ -23,7 +23,7 @@ import (
 type emitterKind struct {
 	name    string
 	adapter func(rdb goredis.UniversalClient, o adapter.Options) sio.NewAdapter
-	emitter func(rdb goredis.UniversalClient) redis.Emitter
+	emitter func(rdb goredis.UniversalClient) adapter.Emitter
 }
 
 func emitterKinds() []emitterKind {
@@ -32,7 +32,7 @@ func emitterKinds() []emitterKind {
 		func(rdb goredis.UniversalClient, o adapter.Options) sio.NewAdapter {
 			return redis.New(rdb, &redis.Options{Cluster: o, Key: "k"})
 		},
-		func(rdb goredis.UniversalClient) redis.Emitter {
+		func(rdb goredis.UniversalClient) adapter.Emitter {
 			return redis.NewEmitter(rdb, &redis.EmitterOptions{Key: "k"})
 		},
 	}}
@@ -42,7 +42,7 @@ func emitterKinds() []emitterKind {
 			func(rdb goredis.UniversalClient, o adapter.Options) sio.NewAdapter {
 				return redis.NewSharded(rdb, &redis.ShardedOptions{Cluster: o, Mode: mode, ChannelPrefix: "p"})
 			},
-			func(rdb goredis.UniversalClient) redis.Emitter {
+			func(rdb goredis.UniversalClient) adapter.Emitter {
 				return redis.NewShardedEmitter(rdb, &redis.ShardedEmitterOptions{Mode: mode, ChannelPrefix: "p"})
 			},
 		})
@@ -53,7 +53,7 @@ func emitterKinds() []emitterKind {
 			func(rdb goredis.UniversalClient, o adapter.Options) sio.NewAdapter {
 				return redis.NewStreams(rdb, &redis.StreamsOptions{Cluster: o, StreamName: "s", StreamCount: count})
 			},
-			func(rdb goredis.UniversalClient) redis.Emitter {
+			func(rdb goredis.UniversalClient) adapter.Emitter {
 				return redis.NewStreamsEmitter(rdb, &redis.StreamsEmitterOptions{StreamName: "s", StreamCount: count})
 			},
 		})
@@ -76,15 +76,15 @@ func TestEmitter(t *testing.T) {
 	})
 }
 
-func testEmitter(l *lab.Lab, kind emitterKind, rdb func() goredis.UniversalClient, e redis.Emitter, ns string) {
+func testEmitter(l *lab.Lab, kind emitterKind, rdb func() goredis.UniversalClient, e adapter.Emitter, ns string) {
 	ctx := l.Context()
 	away := "/away" + ns[1:] // in a Redis Cluster messages may come after the test that they are of
 	var events lab.Log
 	var servers []*lab.Server
 	var n *node // the last
 	for i := range 2 {
-		n = &node{lab: l, states: map[string]error{}}
-		s := l.Server(&sio.Options{Adapter: kind.adapter(rdb(), n.options(redis.Options{}).Cluster)})
+		n = l.NewNode()
+		s := l.Server(&sio.Options{Adapter: kind.adapter(rdb(), adapter.Options{Hooks: n.Hooks()})})
 		s.Of(away)
 		s.Of(ns).OnServerEvent("reload", func(_ context.Context, ev *sio.Event) error {
 			var word string
@@ -93,15 +93,15 @@ func testEmitter(l *lab.Lab, kind emitterKind, rdb func() goredis.UniversalClien
 			events.Add(fmt.Sprintf("%d %s %q %v", i, word, data, err))
 			return err
 		})
-		n.awaitUp(ns)
+		n.AwaitUp(ns)
 		servers = append(servers, s)
 	}
 	a, b := servers[0].Client(ns, "r"), servers[1].Client(ns, "r", "s")
 	other := servers[1].Client(away, "r")
-	n.awaitUp(away)
+	n.AwaitUp(away)
 	for _, room := range []string{"r", a.ID, b.ID} { // channels of rooms are not there at once
 		l.Until(room+" is there", func() bool {
-			must(l, e.In(room).Emit(ctx, numbered, 0))
+			must(l, e.In(room).Emit(ctx, lab.Numbered, 0))
 			return (room == b.ID || len(a.Take()) > 0) && (room == a.ID || len(b.Take()) > 0)
 		})
 	}
@@ -109,7 +109,7 @@ func testEmitter(l *lab.Lab, kind emitterKind, rdb func() goredis.UniversalClien
 		l.Helper()
 		for len(packets) > 0 {
 			got, ok := c.Next()
-			if _, skip := number(got); skip {
+			if _, skip := lab.Number(got); skip {
 				continue
 			}
 			if !ok || got != packets[0] {

@@ -21,13 +21,14 @@ type EmitterOptions struct {
 }
 
 // NewEmitter returns an emitter to servers with the adapter of [New], or the official one. Each message is byte for byte what
-// @socket.io/redis-emitter 5 publishes.
-func NewEmitter(rdb goredis.UniversalClient, opts *EmitterOptions) Emitter {
+// @socket.io/redis-emitter 5 publishes. How long Redis may take is set, here and with the others, by the time-outs of the
+// client and the deadline of the context.
+func NewEmitter(rdb goredis.UniversalClient, opts *EmitterOptions) adapter.Emitter {
 	if opts == nil {
 		opts = &EmitterOptions{}
 	}
 	o := (&Options{Key: opts.Key, MaxMessageBytes: opts.MaxMessageBytes}).withDefaults()
-	return Emitter{namespace: "/", way: &classicEmitter{emitterClient: emitterClient{rdb, o.MaxMessageBytes}, key: o.Key}}
+	return adapter.NewEmitter((&classicEmitter{emitterClient: emitterClient{rdb, o.MaxMessageBytes}, key: o.Key}).send)
 }
 
 type classicEmitter struct {
@@ -37,7 +38,7 @@ type classicEmitter struct {
 }
 
 func (e *classicEmitter) send(ctx context.Context, m *adapter.Message, ns string) error {
-	channels := newClassicChannels(e.key, ns, adapter.Emitter)
+	channels := newClassicChannels(e.key, ns, adapter.EmitterID)
 	channel, payload, err := channels.encode(m, ns, false)
 	if err != nil {
 		return err
@@ -63,17 +64,18 @@ type ShardedEmitterOptions struct {
 
 // NewShardedEmitter returns an emitter to servers with the adapter of [NewSharded], or the official one, whose channel prefix
 // and mode it must be given: in another mode it publishes on channels that nobody listens to, and nobody says so. In a Redis
-// Cluster rdb must be a [goredis.ClusterClient]. There is no official emitter of this kind.
-func NewShardedEmitter(rdb goredis.UniversalClient, opts *ShardedEmitterOptions) Emitter {
+// Cluster rdb must be a [goredis.ClusterClient], and channels may overtake each other. There is no official emitter of this
+// kind.
+func NewShardedEmitter(rdb goredis.UniversalClient, opts *ShardedEmitterOptions) adapter.Emitter {
 	if opts == nil {
 		opts = &ShardedEmitterOptions{}
 	}
 	o, mode := (&ShardedOptions{
 		ChannelPrefix: opts.ChannelPrefix, Mode: opts.Mode, MaxMessageBytes: opts.MaxMessageBytes,
 	}).withDefaults()
-	return Emitter{namespace: "/", way: &shardedEmitter{
+	return adapter.NewEmitter((&shardedEmitter{
 		emitterClient: emitterClient{rdb, o.MaxMessageBytes}, prefix: o.Key, mode: mode,
-	}}
+	}).send)
 }
 
 type shardedEmitter struct {
@@ -112,7 +114,7 @@ type StreamsEmitterOptions struct {
 // NewStreamsEmitter returns an emitter to servers with the adapter of [NewStreams], or the official one. Everything goes into
 // the stream, as with @socket.io/redis-streams-emitter: clients that come back within its reach get what was emitted
 // meanwhile, and servers that were cut off do too.
-func NewStreamsEmitter(rdb goredis.UniversalClient, opts *StreamsEmitterOptions) Emitter {
+func NewStreamsEmitter(rdb goredis.UniversalClient, opts *StreamsEmitterOptions) adapter.Emitter {
 	if opts == nil {
 		opts = &StreamsEmitterOptions{}
 	}
@@ -120,10 +122,10 @@ func NewStreamsEmitter(rdb goredis.UniversalClient, opts *StreamsEmitterOptions)
 		StreamName: opts.StreamName, StreamCount: opts.StreamCount, MaxLen: opts.MaxLen, OnlyPlaintext: opts.OnlyPlaintext,
 		MaxMessageBytes: opts.MaxMessageBytes,
 	}).withDefaults()
-	return Emitter{namespace: "/", way: &streamsEmitter{
+	return adapter.NewEmitter((&streamsEmitter{
 		emitterClient: emitterClient{rdb, o.MaxMessageBytes}, name: o.name, count: o.count,
 		maxLen: strconv.FormatInt(o.maxLen, 10), plaintext: o.plaintext,
-	}}
+	}).send)
 }
 
 type streamsEmitter struct {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,88 +19,17 @@ import (
 	"github.com/seed-0b620db0/patchbay/pkg/adapter/redis"
 )
 
-// load emits numbers until it is stopped, while a client of the same server must get them all, without a pause.
-type load struct {
-	t       *testing.T
-	emitted atomic.Int64
-	slowest atomic.Int64 // emission, in ns
-	stop    chan struct{}
-	running sync.WaitGroup
-}
-
-func startLoad(t *testing.T, n *node, local *lab.Client) *load {
-	t.Helper()
-	g := &load{t: t, stop: make(chan struct{})}
-	g.running.Go(func() {
-		ticker := time.NewTicker(time.Millisecond)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ticker.C:
-			case <-g.stop:
-				return
-			}
-			begin := time.Now()
-			_ = n.Emit(t.Context(), numbered, g.emitted.Load()) // the hooks count what fails
-			g.slowest.Store(max(g.slowest.Load(), int64(time.Since(begin))))
-			g.emitted.Add(1)
-		}
-	})
-	g.running.Go(func() {
-		for i := int64(0); ; i++ {
-			begin := time.Now()
-			p, _ := local.Next()
-			if got, ok := number(p); !ok || int64(got) != i {
-				if p != `2["end"]` || i != g.emitted.Load() {
-					t.Errorf("local delivery: got %q, want number %d", p, i)
-				}
-				return
-			}
-			if d := time.Since(begin); d > 2*time.Second { // which is forever on a slow machine, too
-				t.Errorf("local delivery paused for %v", d)
-			}
-		}
-	})
-	return g
-}
-
-// end waits for the load's own client.
-func (g *load) end(n *node) {
-	close(g.stop)
-	g.t.Helper()
-	for i := g.emitted.Load(); ; { // until the last emission is over
-		if next := g.emitted.Load(); next == i {
-			break
-		}
-	}
-	_ = n.Local().Emit(g.t.Context(), "end")
-	g.running.Wait()
-}
-
-// increasing takes numbers until one is over limit, and fails unless each is larger than the one before.
-func increasing(t *testing.T, c *lab.Client, from, limit int) {
-	t.Helper()
-	for last := from; last <= limit; {
-		p, _ := c.Next()
-		i, ok := number(p)
-		if !ok || i <= last {
-			t.Fatalf("got %q after %d", p, last)
-		}
-		last = i
-	}
-}
-
 func TestRestart(t *testing.T) {
 	l := newLab(t)
 	s := redistest.Start(t)
 	a, b := newNode(l, client(t, s.Addr()), redis.Options{}), newNode(l, client(t, s.Addr()), redis.Options{})
 	local, remote := a.Client("/"), b.Client("/")
-	g := startLoad(t, a, local)
-	increasing(t, remote, -1, 100)
+	g := a.Load(local)
+	l.Increasing(remote, -1, 100)
 
 	s.Kill()
-	a.awaitDown(1)
-	b.awaitDown(1)
+	a.AwaitDown(1)
+	b.AwaitDown(1)
 	outage := 5 * time.Second
 	time.Sleep(outage) // this is the test
 	remote.Take()      // what came before
@@ -109,20 +37,19 @@ func TestRestart(t *testing.T) {
 	s.Restart(t)
 	first, ok := remote.Next()
 	d := time.Since(begin)
-	i, isNumber := number(first)
+	i, isNumber := lab.Number(first)
 	if !ok || !isNumber || d > time.Second+siotest.Patience/20 {
 		t.Errorf("got %q %v after Redis came back", first, d)
 	}
-	slowest := time.Duration(g.slowest.Load())
+	slowest := time.Duration(g.Slowest.Load())
 	t.Logf("delivery resumed %v after Redis came back, the slowest emission took %v", d, slowest)
-	increasing(t, remote, i, i+100)
-	g.end(a)
+	l.Increasing(remote, i, i+100)
+	g.End()
 	if slowest > 2*time.Second {
 		t.Errorf("an emission took %v", slowest)
 	}
-	l.Until("all is accounted for", func() bool { return a.published.Load()+a.failed.Load() == g.emitted.Load() })
-	if a.failed.Load() < 1000 || a.published.Load() < 100 {
-		t.Errorf("%d of %d failed", a.failed.Load(), g.emitted.Load())
+	if a.Failed.Load() < 1000 || a.Published.Load() < 100 {
+		t.Errorf("%d of %d failed", a.Failed.Load(), g.Emitted.Load())
 	}
 }
 
@@ -131,7 +58,7 @@ func TestConnectionsAreKilled(t *testing.T) {
 	s := redistest.Start(t)
 	a, b := newNode(l, client(t, s.Addr()), redis.Options{}), newNode(l, client(t, s.Addr()), redis.Options{})
 	local, remote := a.Client("/"), b.Client("/")
-	g := startLoad(t, a, local)
+	g := a.Load(local)
 	last := -1
 	for i := range 5 {
 		for _, kind := range []string{"pubsub", "normal"} {
@@ -139,24 +66,23 @@ func TestConnectionsAreKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			if kind == "pubsub" {
-				a.awaitDown(i + 1)
-				b.awaitDown(i + 1)
+				a.AwaitDown(i + 1)
+				b.AwaitDown(i + 1)
 			}
 			last += 50
 			for got := -1; got <= last; { // numbers never come twice, nor in another order
 				p, _ := remote.Next()
-				n, ok := number(p)
+				n, ok := lab.Number(p)
 				if !ok || n <= got {
 					t.Fatalf("got %q after %d", p, got)
 				}
 				got = n
 			}
-			last = int(g.emitted.Load())
+			last = int(g.Emitted.Load())
 		}
 	}
-	g.end(a)
-	l.Until("all is accounted for", func() bool { return a.published.Load()+a.failed.Load() == g.emitted.Load() })
-	t.Logf("%d of %d failed", a.failed.Load(), g.emitted.Load())
+	g.End()
+	t.Logf("%d of %d failed", a.Failed.Load(), g.Emitted.Load())
 }
 
 // TestOverflow lets Redis cut off a node that does not read fast enough.
@@ -176,11 +102,11 @@ func TestOverflow(t *testing.T) {
 		return err == nil && n == 1
 	})
 	p.FreezeServer(false)
-	if err := b.awaitDown(1); errors.Is(err, redis.ErrDeaf) {
+	if err := b.AwaitDown(1); errors.Is(err, redis.ErrDeaf) {
 		t.Error("it should not take a canary:", err)
 	}
-	eventually(l, a, remote, 0)
-	a.awaitNodes(2)
+	l.Eventually(a, remote, 0)
+	a.AwaitNodes(2)
 }
 
 // TestDeaf has connections that seem to be fine while nothing goes through.
@@ -192,42 +118,40 @@ func TestDeaf(t *testing.T) {
 	p := redistest.NewProxy(t, s.Addr())
 	b := newNode(l, client(t, p.Addr()), o)
 	remote := b.Client("/")
-	next := eventually(l, a, remote, 0) + 1
+	next := l.Eventually(a, remote, 0) + 1
 	down := 1
 	for name, freeze := range map[string]func(bool){
 		"both directions": p.Freeze, "the subscription": p.FreezeServer, "what is sent": p.FreezeClient,
 	} {
 		begin := time.Now()
 		freeze(true)
-		if err := b.awaitDown(down); !errors.Is(err, redis.ErrDeaf) {
+		if err := b.AwaitDown(down); !errors.Is(err, redis.ErrDeaf) {
 			t.Errorf("%s: %v", name, err)
 		}
 		d := time.Since(begin)
 		freeze(false)
-		next = eventually(l, a, remote, next) + 1
-		b.awaitUp("/")
-		b.mu.Lock()
-		down = len(b.downs)
-		b.mu.Unlock()
+		next = l.Eventually(a, remote, next) + 1
+		b.AwaitUp("/")
+		down = len(b.Downs()) + 1
 		t.Logf("%s: deaf after %v", name, d)
 		if d < o.CanaryTimeout-2*o.CanaryInterval || d > o.CanaryTimeout+siotest.Patience/10 {
 			t.Errorf("%s: deaf after %v", name, d)
 		}
 	}
-	a.stayedUp()
+	a.StayedUp()
 
-	canaries := b.canaries.Load()
+	canaries := b.Canaries.Load()
 	p.Delay(30 * time.Millisecond)
 	l.Until("canaries come late", func() bool {
-		return b.canaries.Load() > canaries+5 && b.lag.Load() > int64(50*time.Millisecond)
+		return b.Canaries.Load() > canaries+5 && b.Lag.Load() > int64(50*time.Millisecond)
 	})
-	if err := b.state("/"); err != nil {
+	if err := b.State("/"); err != nil {
 		t.Error("slow is not deaf:", err)
 	}
 	p.Delay(0)
 	p.HalfClose()
-	b.awaitDown(down)
-	eventually(l, a, remote, next)
+	b.AwaitDown(down)
+	l.Eventually(a, remote, next)
 }
 
 // TestMute has a node that may not publish: it should not seem to be up.
@@ -240,7 +164,7 @@ func TestMute(t *testing.T) {
 	rdb := goredis.NewClient(&goredis.Options{Addr: s.Addr(), Username: "mute", Password: "secret"})
 	t.Cleanup(func() { _ = rdb.Close() })
 	n := startNode(l, rdb, redis.Options{})
-	if err := n.awaitDown(1); !strings.Contains(err.Error(), "NOPERM") || !strings.Contains(err.Error(), "publish") {
+	if err := n.AwaitDown(1); !strings.Contains(err.Error(), "NOPERM") || !strings.Contains(err.Error(), "publish") {
 		t.Error(err)
 	}
 	c := n.Client("/")
@@ -251,7 +175,7 @@ func TestMute(t *testing.T) {
 	if _, err := s.Do("ACL", "SETUSER", "mute", "+publish"); err != nil {
 		t.Fatal(err)
 	}
-	n.awaitUp("/")
+	n.AwaitUp("/")
 }
 
 // TestForbiddenNamespace must not take the others with it.
@@ -266,12 +190,12 @@ func TestForbiddenNamespace(t *testing.T) {
 	n := newNode(l, rdb, redis.Options{})
 	n.Of("/forbidden")
 	l.Until("the reason is known", func() bool {
-		err := n.state("/forbidden")
+		err := n.State("/forbidden")
 		return err != nil && strings.Contains(err.Error(), "NOPERM")
 	})
 	remote := newNode(l, rdb, redis.Options{}).Client("/")
-	eventually(l, n, remote, 0)
-	n.stayedUp()
+	l.Eventually(n, remote, 0)
+	n.StayedUp()
 }
 
 func TestPassword(t *testing.T) {
@@ -284,7 +208,7 @@ func TestPassword(t *testing.T) {
 		rdb := goredis.NewClient(&goredis.Options{Addr: s.Addr(), Password: password})
 		t.Cleanup(func() { _ = rdb.Close() })
 		n := startNode(l, rdb, redis.Options{})
-		if err := n.awaitDown(1); !strings.Contains(err.Error(), want) {
+		if err := n.AwaitDown(1); !strings.Contains(err.Error(), want) {
 			t.Errorf("password %q: %v", password, err)
 		}
 	}
@@ -300,12 +224,15 @@ func TestNobodyThere(t *testing.T) {
 	p := redistest.NewProxy(t, redistest.Start(t).Addr())
 	p.Freeze(true)
 	s.Kill()
+	waiting := startNode(l, client(t, s.Addr()), redis.Options{Timeout: siotest.Patience}) // dials all the time
+	waiting.Says("refused")
+	waiting.Stop()
 	for name, addr := range map[string]string{"dead": s.Addr(), "silent": p.Addr()} {
 		n := startNode(l, client(t, addr), redis.Options{Timeout: 300 * time.Millisecond})
 		c := n.Client("/")
 		begin := time.Now()
 		for i := range 100 {
-			if err := n.Emit(t.Context(), numbered, i); !errors.Is(err, adapter.ErrDown) {
+			if err := n.Emit(t.Context(), lab.Numbered, i); !errors.Is(err, adapter.ErrDown) {
 				t.Errorf("%s: %v", name, err)
 			}
 			c.Want(fmt.Sprintf(`2["n",%d]`, i))
@@ -313,7 +240,7 @@ func TestNobodyThere(t *testing.T) {
 		if d := time.Since(begin); d > 5*time.Second {
 			t.Errorf("%s: it took %v to fail", name, d)
 		}
-		err := n.awaitDown(1)
+		err := n.AwaitDown(1)
 		t.Logf("%s: %v", name, err)
 		begin = time.Now()
 		n.Stop()
@@ -324,7 +251,7 @@ func TestNobodyThere(t *testing.T) {
 	ring := goredis.NewRing(&goredis.RingOptions{Addrs: map[string]string{"a": p.Addr()}})
 	t.Cleanup(func() { _ = ring.Close() })
 	n := startNode(l, ring, redis.Options{})
-	if err := n.awaitDown(1); !strings.Contains(err.Error(), "Ring") {
+	if err := n.AwaitDown(1); !strings.Contains(err.Error(), "Ring") {
 		t.Error(err)
 	}
 }
@@ -363,8 +290,8 @@ func TestPublishIsBounded(t *testing.T) {
 	if full == 0 {
 		t.Error("the queue takes everything")
 	}
-	l.Until("all is counted", func() bool { return n.published.Load()+n.failed.Load() == emitted })
-	t.Logf("%d of %d failed, %d of them as the queue was full", n.failed.Load(), emitted, full)
+	l.Until("all is counted", func() bool { return n.Published.Load()+n.Failed.Load() == emitted })
+	t.Logf("%d of %d failed, %d of them as the queue was full", n.Failed.Load(), emitted, full)
 	begin = time.Now()
 	n.Stop()
 	if d := time.Since(begin); d > 4*time.Second {
@@ -405,9 +332,9 @@ func testGhost(t *testing.T, start func(l *lab.Lab, rdb goredis.UniversalClient)
 	})
 	t.Cleanup(func() { _ = rdb.Close() })
 	a, b := start(l, client(t, s.Addr())), start(l, rdb)
-	a.awaitUp("/")
-	b.awaitUp("/")
-	eventually(l, a, b.Client("/"), 0)
+	a.AwaitUp("/")
+	b.AwaitUp("/")
+	l.Eventually(a, b.Client("/"), 0)
 	if _, err := a.FetchSockets(t.Context()); err != nil { // from now on they know each other
 		t.Fatal(err)
 	}
@@ -417,13 +344,13 @@ func testGhost(t *testing.T, start func(l *lab.Lab, rdb goredis.UniversalClient)
 
 	p.Freeze(true)
 	addr.Store(new(s.Addr()))
-	b.awaitDown(1)
-	b.awaitUp("/")
+	b.AwaitDown(1)
+	b.AwaitUp("/")
 	if n := len(pubsubClients(t, s)); n != 3 {
 		t.Fatalf("%d subscribers: there is no ghost", n)
 	}
 	for _, n := range []*node{a, b} {
-		n.awaitNodes(2) // the client has to find out what is lost
+		n.AwaitNodes(2) // the client has to find out what is lost
 		l.Until("all answer", func() bool {
 			sockets, err := n.FetchSockets(t.Context())
 			return len(sockets) == 1 && err == nil
@@ -451,5 +378,5 @@ func TestSlowSubscription(t *testing.T) {
 	})
 	t.Cleanup(func() { _ = rdb.Close() })
 	n := newNode(l, rdb, redis.Options{CanaryInterval: time.Hour, CanaryTimeout: 2 * time.Hour})
-	n.stayedUp()
+	n.StayedUp()
 }

@@ -8,10 +8,10 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
-)
 
-// redialPause is the least time between the starts of two sessions. It matters when thousands of namespaces want one.
-const redialPause = 50 * time.Millisecond
+	"github.com/seed-0b620db0/patchbay/pkg/adapter"
+	"github.com/seed-0b620db0/patchbay/pkg/adapter/internal/hub"
+)
 
 var (
 	errUnused  = errors.New("redis: nobody listens any more")
@@ -19,99 +19,32 @@ var (
 	errTooLong = errors.New("redis: message is too long")
 )
 
-// link is what the namespaces of one server share: a session, and the queue of what is published. Both are there while
-// somebody uses them.
+// link is what the namespaces of one server share.
 type link struct {
 	// set at construction
 	rdb  goredis.UniversalClient
 	opts Options
+	hub  *hub.Hub[*session, *parcel]
 
-	mu sync.Mutex
-	// guarded by mu
-	session   *session      // nil if there is none, or the last one has failed
-	key       string        // of the last session that was connected
-	publisher *publisher    // nil if nobody uses the link
-	started   time.Time     // when the last session was, or will be
-	ended     chan struct{} // of the last session
+	mu  sync.Mutex
+	key string // of the last session that was connected; guarded by mu
 }
 
 func newLink(rdb goredis.UniversalClient, opts Options) *link {
-	ended := make(chan struct{})
-	close(ended)
-	return &link{rdb: rdb, opts: opts, ended: ended}
-}
-
-// acquire returns a session that is up, to be released. Those who come at the same time share it.
-func (l *link) acquire(ctx context.Context) (*session, error) {
-	l.mu.Lock()
-	s := l.session
-	if s == nil {
-		s = l.startLocked(ctx)
-	}
-	s.users++
-	l.mu.Unlock()
-
-	var err error
-	select {
-	case <-s.ready:
-		return s, nil
-	case <-s.done:
-		err = s.err
-	case <-ctx.Done():
-		err = fmt.Errorf("redis: %w", context.Cause(ctx))
-	}
-	l.release(s)
-	return nil, err
-}
-
-func (l *link) startLocked(ctx context.Context) *session {
-	now := time.Now()
-	pause := max(0, redialPause-now.Sub(l.started))
-	l.started = now.Add(pause)
-	if l.publisher == nil {
-		l.publisher = newPublisher(l)
-	}
-	s := newSession(l)
-	before := l.ended
-	l.session, l.ended = s, s.ended
-	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx)) // it outlives who came first
-	go s.run(ctx, pause, before)                                 // ends after done is closed; who releases the session as the last waits for it
-	return s
-}
-
-// release gives back what acquire returned. The last one closes the session, after everything was published.
-func (l *link) release(s *session) {
-	l.mu.Lock()
-	s.users--
-	if s.users > 0 || l.session != s { // others use it, or it has failed and ends by itself
-		l.mu.Unlock()
-		return
-	}
-	l.session = nil
-	p := l.publisher
-	l.publisher = nil
-	l.mu.Unlock()
-	p.outbox.Close()
-	s.fail(errUnused)
-	<-s.ended
-}
-
-// forget makes room for another session.
-func (l *link) forget(s *session) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.session == s {
-		l.session = nil
-	}
+	l := &link{rdb: rdb, opts: opts}
+	l.hub = hub.New("redis", opts.Timeout, func() *session { return newSession(l) }, func() *adapter.Outbox[*parcel] {
+		return adapter.NewOutbox(opts.MaxQueueBytes, (&publisher{link: l}).send)
+	}, opts.Cluster.Hooks.State)
+	return l
 }
 
 // way returns what picks the master to publish through, which is that of the subscription: once the canary is heard, both
 // ways are known to work. It also tells whether Redis was there a moment ago.
 func (l *link) way() (key string, up bool) {
+	s, up := l.hub.Connected()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.session
-	if up = s != nil && s.connected.Load(); up {
+	if up {
 		l.key = s.key
 	}
 	return l.key, up

@@ -33,9 +33,7 @@ func (publishOnce) NoRetry() bool { return true }
 
 // publisher sends what waits to be published.
 type publisher struct {
-	// set at construction
-	link   *link
-	outbox *adapter.Outbox[*parcel]
+	link *link // set at construction
 
 	// owned by the goroutine that sends
 	node, bounded goredis.UniversalClient // the last one, and the same with our time-outs
@@ -43,33 +41,13 @@ type publisher struct {
 	cmds          []publishOnce
 }
 
-func newPublisher(l *link) *publisher {
-	w := &publisher{link: l}
-	w.outbox = adapter.NewOutbox(l.opts.MaxQueueBytes, w.send)
-	return w
-}
-
 // publish queues p. It waits only while the queue is full.
 func (l *link) publish(ctx context.Context, s *session, p *parcel) error {
 	if p.size() > l.opts.MaxMessageBytes {
 		return fmt.Errorf("%w to be published: %d bytes", errTooLong, p.size())
 	}
-	select {
-	case <-s.done:
-		return fmt.Errorf("%w: %w", adapter.ErrDown, s.err)
-	default:
-	}
-	l.mu.Lock()
-	w := l.publisher
-	l.mu.Unlock()
-	if w == nil {
-		return adapter.ErrClosed
-	}
 	p.since = time.Now()
-	if err := w.outbox.Put(ctx, p, p.size()); err != nil {
-		return fmt.Errorf("redis: publish: %w", err)
-	}
-	return nil
+	return l.hub.Publish(ctx, s, p, p.size())
 }
 
 // send publishes a batch, in one exchange.

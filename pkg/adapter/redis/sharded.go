@@ -207,7 +207,7 @@ func (b *sharded) await(ctx context.Context) error {
 
 // close gives back what openSharded took.
 func (b *sharded) close() {
-	b.inbox.close()
+	b.inbox.Close()
 	s := b.shards
 	s.mu.Lock()
 	b.left = true
@@ -305,8 +305,8 @@ func (b *sharded) enterLocked(room string) {
 	}
 }
 
-// take implements sink.
-func (b *sharded) take(m *goredis.Message, done <-chan struct{}) { b.inbox.take(m, done) }
+// Take implements sink.
+func (b *sharded) Take(m *goredis.Message, done <-chan struct{}) { b.inbox.Take(m, done) }
 
 func (b *sharded) subscribed(ch *shardChannel) {
 	delete(b.waits, ch)
@@ -399,7 +399,8 @@ func (b *sharded) Count(ctx context.Context, known []adapter.NodeID) (nodes int,
 func (b *sharded) Run(ctx context.Context, recv func(*adapter.Message)) error {
 	defer b.close()
 	b.change(shardRoom{bus: b, all: true}) // what has changed while it was opened
-	return b.inbox.receive(ctx, b.failed, func() error { return b.err }, func(m *goredis.Message) { b.receive(m, recv) })
+	return b.inbox.Receive(ctx, b.failed, func() error { return b.err },
+		each(func(m *goredis.Message) { b.receive(m, recv) }))
 }
 
 func (b *sharded) receive(got *goredis.Message, recv func(*adapter.Message)) {

@@ -78,8 +78,8 @@ func OpenStreams(ctx context.Context, rdb goredis.UniversalClient, opts *Streams
 // will not be read again, and whether the bus has it.
 func HandOver() (noted, taken bool) {
 	r := &streamReader{takers: map[string][]*streams{}}
-	b := &streams{ns: "/", inbox: newInbox(newBudget(1)), failed: make(chan struct{})}
-	b.inbox.take(&goredis.Message{}, nil) // so that the reader has to wait
+	b := &streams{ns: "/", inbox: newInbox(adapter.NewBudget(1)), failed: make(chan struct{})}
+	b.inbox.Take(&goredis.Message{}, nil) // so that the reader has to wait
 	r.enter(b)
 	var reading sync.WaitGroup
 	reading.Go(func() { r.deliver(goredis.XMessage{ID: "1-1", Values: map[string]any{"nsp": "/"}}) })
@@ -87,9 +87,9 @@ func HandOver() (noted, taken bool) {
 	b.fail(errUnused)
 	noted = r.leave(b) == streamID{1, 1}
 	b.taking.Wait()
-	_ = b.inbox.receive(context.Background(), b.failed, func() error { return b.err }, func(m *goredis.Message) {
+	_ = b.inbox.Receive(context.Background(), b.failed, func() error { return b.err }, each(func(m *goredis.Message) {
 		taken = taken || m.Pattern == "1-1"
-	})
+	}))
 	reading.Wait()
 	return noted, taken
 }

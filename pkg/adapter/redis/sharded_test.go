@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-0b620db0/patchbay/internal/redistest"
 	"github.com/seed-0b620db0/patchbay/internal/siotest"
+	"github.com/seed-0b620db0/patchbay/pkg/adapter"
 	"github.com/seed-0b620db0/patchbay/pkg/adapter/internal/lab"
 	"github.com/seed-0b620db0/patchbay/pkg/adapter/redis"
 	"github.com/seed-0b620db0/patchbay/pkg/sio"
@@ -20,10 +21,10 @@ import (
 
 // startSharded starts a server over sharded pub/sub and does not wait for its bus.
 func startSharded(l *lab.Lab, rdb goredis.UniversalClient, o redis.ShardedOptions) *node {
-	n := &node{lab: l, states: map[string]error{}}
-	o.Cluster = n.options(redis.Options{}).Cluster
+	n := l.NewNode()
+	o.Cluster = adapter.Options{Hooks: n.Hooks()}
 	o.CanaryInterval, o.CanaryTimeout = cmp.Or(o.CanaryInterval, 100*time.Millisecond), cmp.Or(o.CanaryTimeout, 2*time.Second)
-	n.Server = l.Server(&sio.Options{Adapter: redis.NewSharded(rdb, &o)})
+	n.Serve(redis.NewSharded(rdb, &o))
 	n.Of("/")
 	return n
 }
@@ -31,21 +32,8 @@ func startSharded(l *lab.Lab, rdb goredis.UniversalClient, o redis.ShardedOption
 func newSharded(l *lab.Lab, rdb goredis.UniversalClient, mode redis.Mode) *node {
 	l.Helper()
 	n := startSharded(l, rdb, redis.ShardedOptions{Mode: mode})
-	n.awaitUp("/")
+	n.AwaitUp("/")
 	return n
-}
-
-// downCount returns how often it was said that the bus of "/" is down.
-func (n *node) downCount() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return len(n.downs)
-}
-
-// says waits until the bus of "/" is down for a reason that has text.
-func (n *node) says(text string) {
-	n.lab.Helper()
-	n.lab.Until("down: "+text, func() bool { err := n.state("/"); return err != nil && strings.Contains(err.Error(), text) })
 }
 
 // awaitListeners waits until n nodes listen to a channel.
@@ -176,10 +164,10 @@ func TestShardedHostileMessages(t *testing.T) {
 	publish("socket.io#/#", `{"type":8,"data":{"requestId":"unknown","sockets":[]},"uid":"x","nsp":"/"}`)
 	publish("socket.io#/#", fmt.Sprintf(event, "fine", `,"nsp":"/"`))
 	c.Want(`2["fine"]`)
-	if got := a.faults.All(); len(got) != 2*len(bad) {
+	if got := a.Faults.All(); len(got) != 2*len(bad) {
 		t.Errorf("%d of %d messages are reported: %q", len(got), 2*len(bad), got)
 	}
-	if n := a.received.Load(); n != 2 { // the last, and a response to nothing
+	if n := a.Received.Load(); n != 2 { // the last, and a response to nothing
 		t.Errorf("received %d", n)
 	}
 }
@@ -187,7 +175,7 @@ func TestShardedHostileMessages(t *testing.T) {
 func TestShardedNeedsRedis7(t *testing.T) {
 	l := newLab(t)
 	srv := redistest.Start(t, "--rename-command", "SSUBSCRIBE", "")
-	startSharded(l, srv.Client(t), redis.ShardedOptions{Timeout: 200 * time.Millisecond}).says(redis.ErrOldRedis.Error())
+	startSharded(l, srv.Client(t), redis.ShardedOptions{Timeout: 200 * time.Millisecond}).Says(redis.ErrOldRedis.Error())
 }
 
 // A channel that Redis refuses does not take others with it.
@@ -207,7 +195,7 @@ func TestShardedRefusedRoom(t *testing.T) {
 	for i := range 50 {
 		awaitListeners(l, rdb, fmt.Sprintf("socket.io#/#good%d#", i), 1)
 	}
-	a.stayedUp()
+	a.StayedUp()
 	if _, err := srv.Do("ACL", "SETUSER", "default", "allchannels"); err != nil {
 		t.Fatal(err)
 	}
@@ -224,11 +212,11 @@ func TestShardedNoPing(t *testing.T) {
 	a := startSharded(l, srv.Client(t), redis.ShardedOptions{
 		CanaryInterval: 50 * time.Millisecond, CanaryTimeout: 200 * time.Millisecond,
 	})
-	a.says("NOPERM")
+	a.Says("NOPERM")
 	if _, err := srv.Do("ACL", "SETUSER", "default", "+ping"); err != nil {
 		t.Fatal(err)
 	}
-	a.awaitUp("/")
+	a.AwaitUp("/")
 }
 
 // What is lost with the connection is there again when that is.
@@ -244,7 +232,7 @@ func TestShardedReconnects(t *testing.T) {
 	works := func(what string) {
 		t.Helper()
 		l.Until(what, func() bool {
-			return a.state("/") == nil && shardNumSub(t, rdb, "socket.io#/#r#") == 1 && shardNumSub(t, rdb, "socket.io#/#") == 2
+			return a.State("/") == nil && shardNumSub(t, rdb, "socket.io#/#r#") == 1 && shardNumSub(t, rdb, "socket.io#/#") == 2
 		})
 		l.Until(what, func() bool { return b.Of("/").To("r").Emit(t.Context(), what) == nil })
 		c.Want(`2["` + what + `"]`)
@@ -262,9 +250,9 @@ func TestShardedReconnects(t *testing.T) {
 		{"refused", func() { proxy.Refuse(true); proxy.Cut() }, func() { proxy.Refuse(false) }},
 		{"restarted", srv.Kill, func() { srv.Restart(t) }},
 	} {
-		before := a.downCount()
+		before := len(a.Downs())
 		fault.strike()
-		l.Until(fault.what+": noticed", func() bool { return a.downCount() > before })
+		l.Until(fault.what+": noticed", func() bool { return len(a.Downs()) > before })
 		c.Socket().Join("late")
 		c.Socket().Leave("late")
 		fault.mend()
@@ -276,5 +264,5 @@ func TestShardedRing(t *testing.T) {
 	l := newLab(t)
 	ring := goredis.NewRing(&goredis.RingOptions{})
 	defer ring.Close()
-	startSharded(l, ring, redis.ShardedOptions{}).says("Ring")
+	startSharded(l, ring, redis.ShardedOptions{}).Says("Ring")
 }

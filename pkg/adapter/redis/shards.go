@@ -9,6 +9,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/seed-0b620db0/patchbay/pkg/adapter"
 )
 
 const (
@@ -63,7 +65,7 @@ func (l *shardLink) release() {
 type shards struct {
 	// set at construction
 	*link
-	budget  *budget
+	budget  *adapter.Budget
 	canary  shardCanary
 	outlets *outlets
 	epoch   time.Time
@@ -99,7 +101,7 @@ type shardChannel struct {
 	placing    bool         // it is in homeless or refused
 }
 
-// shardTaker takes what comes on channels. All but take are called under shards.mu.
+// shardTaker takes what comes on channels. All but Take are called under shards.mu.
 type shardTaker interface {
 	sink
 	// subscribed is called when ch is up.
@@ -119,7 +121,7 @@ type shardRoom struct {
 
 func newShards(ctx context.Context, l *link) *shards {
 	s := &shards{
-		link: l, outlets: newOutlets(l.rdb, &l.opts), budget: newBudget(l.opts.MaxInboxBytes), epoch: time.Now(),
+		link: l, outlets: newOutlets(l.rdb, &l.opts), budget: adapter.NewBudget(l.opts.MaxInboxBytes), epoch: time.Now(),
 		wake: make(chan struct{}, 1), moved: make(chan struct{}),
 		channels: map[string]*shardChannel{}, byAddr: map[string]*shardConn{}, changed: map[shardRoom]struct{}{},
 	}

@@ -94,8 +94,8 @@ func (c *shardCanary) reason() error {
 	return err
 }
 
-// take hears a canary.
-func (c *shardCanary) take(m *goredis.Message, _ <-chan struct{}) {
+// Take hears a canary.
+func (c *shardCanary) Take(m *goredis.Message, _ <-chan struct{}) {
 	sent, err := strconv.ParseInt(m.Payload, 10, 64)
 	lag := time.Since(c.epoch) - time.Duration(sent)
 	if err != nil || lag < 0 {

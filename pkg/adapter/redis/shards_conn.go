@@ -361,6 +361,6 @@ func (c *shardConn) route(m *goredis.Message) {
 	}
 	c.shards.mu.Unlock()
 	for _, t := range takers {
-		t.take(m, c.done)
+		t.Take(m, c.done)
 	}
 }

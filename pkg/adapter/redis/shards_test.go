@@ -109,7 +109,7 @@ func TestShardsOpenWithRooms(t *testing.T) {
 			return c.Do(ctx, "CLIENT", "KILL", "TYPE", "pubsub").Err()
 		}
 		for range 3 {
-			before := a.downCount()
+			before := len(a.Downs())
 			if c, ok := r.(*goredis.ClusterClient); ok {
 				if err := c.ForEachMaster(t.Context(), kill); err != nil {
 					t.Fatal(err)
@@ -117,9 +117,9 @@ func TestShardsOpenWithRooms(t *testing.T) {
 			} else if err := r.Do(t.Context(), "CLIENT", "KILL", "TYPE", "pubsub").Err(); err != nil {
 				t.Fatal(err)
 			}
-			l.Until("noticed", func() bool { return a.downCount() > before })
+			l.Until("noticed", func() bool { return len(a.Downs()) > before })
 			begin := time.Now()
-			a.awaitUp("/")
+			a.AwaitUp("/")
 			if got := len(shardChannels(t, r)); got != rooms+more {
 				t.Errorf("up, with %d of %d channels", got, rooms+more)
 			}
@@ -209,7 +209,7 @@ func TestShardsSlotMoves(t *testing.T) {
 	if n != 2 || err != nil {
 		t.Error(n, err)
 	}
-	a.stayedUp()
+	a.StayedUp()
 	tr.end()
 }
 
@@ -320,6 +320,6 @@ func TestShardsDeadMasterDoesNotBlock(t *testing.T) {
 		}
 		l.Until(name, func() bool { return slices.Contains(tr.clients[i].Take(), `2["`+name+`"]`) })
 	}
-	a.stayedUp()
+	a.StayedUp()
 	tr.end()
 }

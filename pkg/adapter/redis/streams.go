@@ -262,7 +262,8 @@ func (b *streams) Run(ctx context.Context, recv func(*adapter.Message)) error {
 	err := b.catchUp(ctx, recv)
 	behind := err != nil
 	if !behind {
-		err = b.inbox.receive(ctx, over, func() error { return b.err }, func(m *goredis.Message) { b.receive(m, recv) })
+		err = b.inbox.Receive(ctx, over, func() error { return b.err },
+			each(func(m *goredis.Message) { b.receive(m, recv) }))
 	}
 	b.fail(errUnused) // so that no reader waits for this bus
 	close(stop)

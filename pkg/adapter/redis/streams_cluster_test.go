@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/seed-0b620db0/patchbay/internal/redistest"
+	"github.com/seed-0b620db0/patchbay/pkg/adapter/internal/lab"
 	"github.com/seed-0b620db0/patchbay/pkg/adapter/redis"
 )
 
@@ -21,7 +22,7 @@ func TestStreamsSlotMoves(t *testing.T) {
 	go func() { // ends with its loop, which is waited for
 		defer close(done)
 		for i := range (moves + 1) * each {
-			if err := b.Emit(t.Context(), numbered, i); err != nil {
+			if err := b.Emit(t.Context(), lab.Numbered, i); err != nil {
 				t.Error(i, err)
 			}
 			time.Sleep(time.Millisecond) // a load, not a burst
@@ -33,10 +34,10 @@ func TestStreamsSlotMoves(t *testing.T) {
 	}
 	wantNumbers(t, c, moves*each, (moves+1)*each)
 	<-done
-	if a.dropped.Load() > 0 || b.failed.Load() > 0 {
-		t.Error("dropped, failed:", a.faults.All(), b.failed.Load())
+	if a.Dropped.Load() > 0 || b.Failed.Load() > 0 {
+		t.Error("dropped, failed:", a.Faults.All(), b.Failed.Load())
 	}
-	a.stayedUp()
+	a.StayedUp()
 }
 
 // A stream whose master has died is read and written on its replica.
@@ -50,11 +51,11 @@ func TestStreamsMasterDies(t *testing.T) {
 	slot := cluster.Slot(t, write)
 	dead := cluster.Owner(t, slot)
 	heir := cluster.Replicate(t, dead)
-	i := eventually(l, b, c, 0)
+	i := l.Eventually(b, c, 0)
 	cluster.Kill(dead)
 	cluster.Await(t, slot, heir)
-	eventually(l, b, c, i+1)
-	a.awaitUp("/")
-	b.awaitUp("/")
+	l.Eventually(b, c, i+1)
+	a.AwaitUp("/")
+	b.AwaitUp("/")
 	l.Until("both are counted", func() bool { n, err := a.ServerCount(); return n == 2 && err == nil })
 }

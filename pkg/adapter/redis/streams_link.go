@@ -143,7 +143,7 @@ func (l *streamsLink) open(ctx context.Context, local *sio.Local, self adapter.N
 		}
 		return shardLines{b}, b.inbox, nil
 	}
-	s, err := l.plain.acquire(ctx)
+	s, err := l.plain.hub.Acquire(ctx, local.Namespace())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -153,8 +153,8 @@ func (l *streamsLink) open(ctx context.Context, local *sio.Local, self adapter.N
 		topics: []topic{{name: main + string(self) + "#"}, {name: main}},
 	}
 	if err := s.add(ctx, p.inbox, p.topics...); err != nil {
-		p.inbox.close()
-		l.plain.release(s)
+		p.inbox.Close()
+		l.plain.hub.Release(s)
 		return nil, nil, err
 	}
 	return p, p.inbox, nil
@@ -176,13 +176,13 @@ func (p *plainLines) numSub(ctx context.Context, channels []string) (map[string]
 }
 
 func (p *plainLines) failed() (over <-chan struct{}, reason func() error) {
-	return p.session.done, func() error { return p.session.err }
+	return p.session.Done(), p.session.Err
 }
 
 func (p *plainLines) close() {
-	p.inbox.close()
+	p.inbox.Close()
 	p.session.remove(p.inbox, p.topics...)
-	p.link.release(p.session)
+	p.link.hub.Release(p.session)
 }
 
 // shardLines are those of a bus of sharded pub/sub, which is not run.

@@ -284,7 +284,7 @@ func (r *streamReader) deliver(e goredis.XMessage) int {
 	}
 	r.mu.Unlock()
 	for _, b := range takers {
-		b.inbox.take(m, b.failed)
+		b.inbox.Take(m, b.failed)
 		b.taking.Done()
 	}
 	return size

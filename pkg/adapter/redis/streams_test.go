@@ -20,17 +20,17 @@ import (
 
 // startStreams starts a server over streams and does not wait for its bus.
 func startStreams(l *lab.Lab, rdb goredis.UniversalClient, o redis.StreamsOptions) *node {
-	n := &node{lab: l, states: map[string]error{}}
-	o.Cluster = n.options(redis.Options{Cluster: adapter.Options{MaxBackoff: 200 * time.Millisecond}}).Cluster
+	n := l.NewNode()
+	o.Cluster = adapter.Options{MaxBackoff: 200 * time.Millisecond, Hooks: n.Hooks()}
 	o.CanaryInterval, o.CanaryTimeout = 200*time.Millisecond, 2*time.Second
-	n.Server = l.Server(&sio.Options{Adapter: redis.NewStreams(rdb, &o), CleanupEmptyChildNamespaces: true})
+	n.Serve(redis.NewStreams(rdb, &o))
 	return n
 }
 
 func newStreamsNode(l *lab.Lab, rdb goredis.UniversalClient, o redis.StreamsOptions) *node {
 	l.Helper()
 	n := startStreams(l, rdb, o)
-	n.awaitUp("/")
+	n.AwaitUp("/")
 	return n
 }
 
@@ -39,7 +39,7 @@ func wantNumbers(t *testing.T, c *lab.Client, from, end int) {
 	t.Helper()
 	for i := from; i < end; i++ {
 		p, _ := c.Next()
-		if got, ok := number(p); !ok || got != i {
+		if got, ok := lab.Number(p); !ok || got != i {
 			t.Fatalf("got %q, want number %d", p, i)
 		}
 	}
@@ -84,15 +84,15 @@ func TestStreamsCatchUp(t *testing.T) {
 			a, b := newStreamsNode(l, client(t, proxy.Addr()), o), newStreamsNode(l, s.Client(t), o)
 			for _, n := range []*node{a, b} {
 				n.Of("/chat")
-				n.awaitUp("/chat")
+				n.AwaitUp("/chat")
 			}
 			c, other := a.Client("/"), a.Client("/chat")
 			i := 0
 			emit := func(n int) {
 				t.Helper()
 				for range n {
-					must(t, b.Emit(t.Context(), numbered, i))
-					must(t, b.Of("/chat").Emit(t.Context(), numbered, i))
+					must(t, b.Emit(t.Context(), lab.Numbered, i))
+					must(t, b.Of("/chat").Emit(t.Context(), lab.Numbered, i))
 					i++
 				}
 			}
@@ -100,18 +100,18 @@ func TestStreamsCatchUp(t *testing.T) {
 			for round := range 3 {
 				proxy.Refuse(true)
 				proxy.Cut()
-				a.awaitDown(round + 1)
+				a.AwaitDown(round + 1)
 				emit(50)
 				proxy.Refuse(false)
 				emit(50)
-				a.awaitUp("/")
+				a.AwaitUp("/")
 				emit(20)
 			}
 			wantNumbers(t, c, 0, i)
 			wantNumbers(t, other, 0, i)
 
 			// The reader's connection alone.
-			downs := len(a.downs)
+			downs := len(a.Downs())
 			for range 3 {
 				killed := 0
 				list, err := s.Do("CLIENT", "LIST", "TYPE", "normal")
@@ -131,11 +131,11 @@ func TestStreamsCatchUp(t *testing.T) {
 				wantNumbers(t, c, start, i)
 				wantNumbers(t, other, start, i)
 			}
-			if len(a.downs) != downs {
-				t.Error("down:", a.downs[downs:])
+			if got := a.Downs(); len(got) != downs {
+				t.Error("down:", got[downs:])
 			}
-			if a.dropped.Load() > 0 {
-				t.Error("dropped:", a.faults.All())
+			if a.Dropped.Load() > 0 {
+				t.Error("dropped:", a.Faults.All())
 			}
 		})
 	}
@@ -158,19 +158,19 @@ func TestStreamsTrimmed(t *testing.T) {
 	proxy := redistest.NewProxy(t, s.Addr())
 	a, b := newStreamsNode(l, client(t, proxy.Addr()), redis.StreamsOptions{}), newStreamsNode(l, rdb, redis.StreamsOptions{})
 	c := a.Client("/")
-	must(t, b.Emit(t.Context(), numbered, 0))
+	must(t, b.Emit(t.Context(), lab.Numbered, 0))
 	wantNumbers(t, c, 0, 1)
 	proxy.Refuse(true)
 	proxy.Cut()
-	a.awaitDown(1)
+	a.AwaitDown(1)
 	for i := range 20 {
-		must(t, b.Emit(t.Context(), numbered, 1+i))
+		must(t, b.Emit(t.Context(), lab.Numbered, 1+i))
 	}
 	l.Until("written", func() bool { return rdb.XLen(t.Context(), "socket.io").Val() == 21 })
 	must(t, rdb.XTrimMaxLen(t.Context(), "socket.io", 5).Err())
 	proxy.Refuse(false)
 	wantNumbers(t, c, 16, 21)
-	if got := a.faults.All(); len(got) != 1 || !strings.Contains(got[0], redis.ErrTrimmed.Error()) {
+	if got := a.Faults.All(); len(got) != 1 || !strings.Contains(got[0], redis.ErrTrimmed.Error()) {
 		t.Errorf("reported: %q", got)
 	}
 }
@@ -183,22 +183,22 @@ func TestStreamsRestart(t *testing.T) {
 	c := a.Client("/")
 	i := 0
 	for range 10 {
-		must(t, b.Emit(t.Context(), numbered, i))
+		must(t, b.Emit(t.Context(), lab.Numbered, i))
 		i++
 	}
 	wantNumbers(t, c, 0, i)
 	s.Restart(t)
-	a.awaitDown(1)
-	a.awaitUp("/")
-	b.awaitUp("/")
-	i = eventually(l, b, c, i)
+	a.AwaitDown(1)
+	a.AwaitUp("/")
+	b.AwaitUp("/")
+	i = l.Eventually(b, c, i)
 	for _, act := range []func() error{
 		func() error { _, err := s.Do("DEL", "socket.io"); return err },
 		func() error { _, err := s.Do("FLUSHALL"); return err },
 		func() error { _, err := s.Do("XTRIM", "socket.io", "MAXLEN", 0); return err },
 	} {
 		must(t, act())
-		i = eventually(l, b, c, i+1)
+		i = l.Eventually(b, c, i+1)
 	}
 }
 
@@ -210,21 +210,21 @@ func TestStreamsWrongType(t *testing.T) {
 	must(t, rdb.Set(t.Context(), "socket.io", "x", 0).Err())
 	a := startStreams(l, rdb, redis.StreamsOptions{Timeout: 300 * time.Millisecond, BlockTime: 200 * time.Millisecond})
 	a.Of("/")
-	l.Until("told", func() bool { err := a.state("/"); return err != nil && strings.Contains(err.Error(), "WRONGTYPE") })
+	l.Until("told", func() bool { err := a.State("/"); return err != nil && strings.Contains(err.Error(), "WRONGTYPE") })
 	must(t, rdb.Del(t.Context(), "socket.io").Err())
-	a.awaitUp("/")
+	a.AwaitUp("/")
 	c := a.Client("/")
 	b := newStreamsNode(l, s.Client(t), redis.StreamsOptions{})
-	eventually(l, b, c, 0)
+	l.Eventually(b, c, 0)
 
 	must(t, rdb.Set(t.Context(), "socket.io", "x", 0).Err())
-	l.Until("told", func() bool { err := a.state("/"); return err != nil && strings.Contains(err.Error(), "WRONGTYPE") })
+	l.Until("told", func() bool { err := a.State("/"); return err != nil && strings.Contains(err.Error(), "WRONGTYPE") })
 	if err := a.Emit(t.Context(), "x"); !errors.Is(err, adapter.ErrDown) {
 		t.Error(err)
 	}
 	must(t, rdb.Del(t.Context(), "socket.io").Err())
-	a.awaitUp("/")
-	eventually(l, b, c, 0)
+	a.AwaitUp("/")
+	l.Eventually(b, c, 0)
 }
 
 // Who may not read says so, even if all else works.
@@ -235,10 +235,10 @@ func TestStreamsMayNotRead(t *testing.T) {
 	must(t, err)
 	a := startStreams(l, s.Client(t), redis.StreamsOptions{Timeout: 300 * time.Millisecond})
 	a.Of("/")
-	l.Until("told", func() bool { err := a.state("/"); return err != nil && strings.Contains(err.Error(), "NOPERM") })
+	l.Until("told", func() bool { err := a.State("/"); return err != nil && strings.Contains(err.Error(), "NOPERM") })
 	_, err = s.Do("ACL", "SETUSER", "default", "+xread")
 	must(t, err)
-	a.awaitUp("/")
+	a.AwaitUp("/")
 }
 
 // A namespace whose hash is negative: official nodes write where none of them reads, and read what we write.
@@ -250,7 +250,7 @@ func TestStreamsNegativeHash(t *testing.T) {
 	const ns = "/notifications"
 	for _, n := range []*node{a, b} {
 		n.Of(ns)
-		n.awaitUp(ns)
+		n.AwaitUp(ns)
 	}
 	c := a.Client(ns)
 	must(t, b.Of(ns).Emit(t.Context(), "ours"))
@@ -330,8 +330,8 @@ func TestStreamsEmittersAndOldNodes(t *testing.T) {
 	add(old, "13", "")
 	add("emitter", "6", `{"opts":{"rooms":["r1"],"except":[],"flags":{}},"close":true}`)
 	c.Gone()
-	if a.dropped.Load() > 0 {
-		t.Error("dropped:", a.faults.All())
+	if a.Dropped.Load() > 0 {
+		t.Error("dropped:", a.Faults.All())
 	}
 }
 
@@ -345,7 +345,7 @@ func TestStreamsPlaintextAndMaxLen(t *testing.T) {
 	must(t, b.Emit(t.Context(), "bytes", []byte{1, 2}))
 	c.Want(`2["bytes",{"type":"Buffer","data":[1,2]}]`)
 	for i := range 500 {
-		must(t, b.Emit(t.Context(), numbered, i))
+		must(t, b.Emit(t.Context(), lab.Numbered, i))
 		if i%50 == 49 {
 			wantNumbers(t, c, i-49, i+1)
 		}
@@ -353,8 +353,8 @@ func TestStreamsPlaintextAndMaxLen(t *testing.T) {
 	if n := rdb.XLen(t.Context(), "log").Val(); n < 100 || n > 300 { // about that many
 		t.Errorf("%d entries are kept", n)
 	}
-	if a.dropped.Load() > 0 {
-		t.Error("dropped:", a.faults.All())
+	if a.Dropped.Load() > 0 {
+		t.Error("dropped:", a.Faults.All())
 	}
 }
 
@@ -368,7 +368,7 @@ func TestStreamsTooFast(t *testing.T) {
 	const all = 5000
 	got := 0
 	for i := range all {
-		must(t, b.Emit(t.Context(), numbered, i))
+		must(t, b.Emit(t.Context(), lab.Numbered, i))
 	}
 	must(t, b.Emit(t.Context(), "end"))
 	for p, ok := c.Next(); p != `2["end"]`; p, ok = c.Next() {
@@ -377,10 +377,10 @@ func TestStreamsTooFast(t *testing.T) {
 		}
 		got++
 	}
-	if got < all && a.dropped.Load() == 0 {
+	if got < all && a.Dropped.Load() == 0 {
 		t.Errorf("%d of %d came, and nothing was said of the others", got, all)
 	}
-	t.Logf("%d of %d, %d reports", got, all, a.dropped.Load())
+	t.Logf("%d of %d, %d reports", got, all, a.Dropped.Load())
 }
 
 // Append returns the id of the entry, which is what others read.

@@ -6,40 +6,33 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/seed-0b620db0/patchbay/pkg/adapter"
+	"github.com/seed-0b620db0/patchbay/pkg/adapter/internal/hub"
 )
 
 var errGone = errors.New("redis: Redis has ended the subscription")
 
-// session is one subscription connection, from dialling to its end. It is not repaired: a fault ends it, and the buses on
-// it, which then are opened again on the next one.
+// session is one subscription connection.
 type session struct {
+	hub.Session
+
 	// set at construction
-	link  *link
-	id    string
-	inbox *budget
-	stop  context.CancelFunc // of dialling and the canaries
-	ready chan struct{}      // closed when the first canary was heard
-	done  chan struct{}      // closed when it has failed, or is not needed any more
-	ended chan struct{}      // closed when nothing of it runs
-	wake  chan struct{}      // for the writer
-
-	end    sync.Once
-	err    error // why; readable when done is closed
+	link   *link
+	id     string
+	inbox  *adapter.Budget
+	wake   chan struct{} // for the writer
 	canary canary
-	users  int // guarded by link.mu
 
-	// set before connected
-	key       string // picks the master, in a Redis Cluster
-	node      goredis.UniversalClient
-	sub       *goredis.PubSub
-	connected atomic.Bool
+	// set by Dial
+	key  string // picks the master, in a Redis Cluster
+	node goredis.UniversalClient
+	sub  *goredis.PubSub
 
 	mu sync.Mutex
 	// guarded by mu
@@ -54,9 +47,9 @@ type topic struct {
 	name    string
 }
 
-// sink takes what comes for a topic. It is called by the session's reader, with the session's done.
+// sink takes what comes for a topic. It is called by the session's reader, with the session's Done.
 type sink interface {
-	take(m *goredis.Message, done <-chan struct{})
+	Take(m *goredis.Message, done <-chan struct{})
 }
 
 // command changes subscriptions.
@@ -78,9 +71,8 @@ const (
 
 func newSession(l *link) *session {
 	s := &session{
-		link: l, id: randomID(), inbox: newBudget(l.opts.MaxInboxBytes),
-		ready: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}), wake: make(chan struct{}, 1),
-		sinks: map[topic][]sink{},
+		Session: hub.NewSession(), link: l, id: randomID(), inbox: adapter.NewBudget(l.opts.MaxInboxBytes),
+		wake: make(chan struct{}, 1), sinks: map[topic][]sink{},
 	}
 	s.canary.init(s)
 	return s
@@ -92,27 +84,8 @@ func randomID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// fail ends the session for a reason. It does not wait.
-func (s *session) fail(err error) {
-	s.end.Do(func() {
-		s.err = err
-		s.link.forget(s)
-		close(s.done)
-		s.stop()
-	})
-}
-
-// run connects, after a pause, and ends after all others: those of the session, and those of the one before.
-func (s *session) run(ctx context.Context, pause time.Duration, before <-chan struct{}) {
-	defer func() {
-		<-before
-		close(s.ended)
-	}()
-	if err := s.connect(ctx, pause); err != nil {
-		s.fail(err)
-		return
-	}
-	s.connected.Store(true)
+// Serve implements hub.Conn.
+func (s *session) Serve(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(s.read)
 	running.Go(s.write)
@@ -120,43 +93,16 @@ func (s *session) run(ctx context.Context, pause time.Duration, before <-chan st
 	deaf := time.AfterFunc(s.link.opts.CanaryTimeout, s.canary.missed)
 	s.canary.listen(deaf)
 	defer deaf.Stop()
-	<-s.done
+	<-s.Done()
 	_ = s.sub.Close() // unblocks the reader; what it says of a connection that is of no use does not matter
 	running.Wait()
 }
 
-// The pauses between two attempts to connect.
-const (
-	minRedial = 50 * time.Millisecond
-	maxRedial = 250 * time.Millisecond
-)
+// Passing implements hub.Conn.
+func (*session) Passing(err error) bool { return !answered(err) && !errors.Is(err, errRing) }
 
-// connect dials, after a pause, and for a while again if nobody answers: one who dials often spares all namespaces the
-// longer pauses of their own.
-func (s *session) connect(ctx context.Context, pause time.Duration) error {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	ctx, cancel := context.WithTimeout(ctx, s.link.opts.Timeout)
-	defer cancel()
-	for pause = minRedial; ; pause = min(2*pause, maxRedial) {
-		select {
-		case <-timer.C:
-		case <-s.done:
-			return s.err
-		}
-		err := s.dial(ctx)
-		if err == nil || answered(err) || errors.Is(err, errRing) {
-			return err
-		}
-		if until, _ := ctx.Deadline(); time.Until(until) < pause {
-			return err
-		}
-		timer.Reset(pause/2 + rand.N(pause/2)) // not all nodes at the same time
-	}
-}
-
-// dial connects and subscribes to the canary's channel.
-func (s *session) dial(ctx context.Context) error {
+// Dial implements hub.Conn. It connects and subscribes to the canary's channel.
+func (s *session) Dial(ctx context.Context) error {
 	s.key = randomID() // another master each time: one may be dead
 	node, err := s.link.node(ctx, s.key)
 	if err != nil {
@@ -189,12 +135,12 @@ func (s *session) read() {
 		case err == nil:
 		case answered(err):
 			if err := s.refused(err); err != nil {
-				s.fail(err)
+				s.Fail(err)
 				return
 			}
 			continue
 		default:
-			s.fail(fmt.Errorf("redis: subscription: %w", err))
+			s.Fail(fmt.Errorf("redis: subscription: %w", err))
 			return
 		}
 		switch got := got.(type) {
@@ -202,7 +148,7 @@ func (s *session) read() {
 			s.route(got)
 		case *goredis.Subscription:
 			if !s.confirmed(got) {
-				s.fail(fmt.Errorf("%w to %q", errGone, got.Channel))
+				s.Fail(fmt.Errorf("%w to %q", errGone, got.Channel))
 				return
 			}
 		}
@@ -218,7 +164,7 @@ func (s *session) route(m *goredis.Message) {
 	sinks := s.sinks[t]
 	s.mu.Unlock()
 	for _, to := range sinks {
-		to.take(m, s.done)
+		to.Take(m, s.Done())
 	}
 }
 
@@ -262,7 +208,7 @@ func (s *session) write() {
 	for {
 		select {
 		case <-s.wake:
-		case <-s.done:
+		case <-s.Done():
 			return
 		}
 		for c := s.next(); c != nil; c = s.next() {
@@ -280,7 +226,7 @@ func (s *session) write() {
 			default: // of sharded pub/sub, which has connections of its own
 			}
 			if err != nil {
-				s.fail(fmt.Errorf("redis: %s: %w", c.verb, err))
+				s.Fail(fmt.Errorf("redis: %s: %w", c.verb, err))
 				return
 			}
 		}
@@ -322,8 +268,8 @@ func (s *session) add(ctx context.Context, to sink, topics ...topic) error {
 		var err error
 		select {
 		case err = <-c.done:
-		case <-s.done:
-			err = s.err
+		case <-s.Done():
+			err = s.Err()
 		case <-ctx.Done():
 			err = fmt.Errorf("redis: %s: %w", c.verb, context.Cause(ctx))
 		}

@@ -213,7 +213,7 @@ func TestGolden(t *testing.T) {
 			}
 			want.From = "0101010101010101"
 			if c.Sender == "postgres-emitter" {
-				want.From = adapter.Emitter
+				want.From = adapter.EmitterID
 			}
 			if got.Type == adapter.BroadcastClientCount { // comes before the acknowledgement
 				want = adapter.Message{Type: adapter.BroadcastClientCount, From: want.From, RequestID: "r", Clients: 1}
