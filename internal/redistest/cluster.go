@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/seed-0b620db0/patchbay/internal/daemon"
 )
 
 const slots = 16384
@@ -40,7 +42,7 @@ func StartCluster(t testing.TB) *Cluster {
 // start adds a server that knows no other yet.
 func (c *Cluster) start(t testing.TB) {
 	t.Helper()
-	bus, err := freePort()
+	bus, err := daemon.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}

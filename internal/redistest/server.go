@@ -1,7 +1,6 @@
 package redistest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,12 +17,15 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/seed-0b620db0/patchbay/internal/daemon"
+	"github.com/seed-0b620db0/patchbay/internal/siotest"
 )
 
 // Patience is how long anything in this package is waited for.
 const Patience = 20 * time.Second
 
-const loopback = "127.0.0.1"
+const loopback = daemon.Loopback
 
 // quiet keeps what go-redis has to say of faults, which are wanted here, out of the tests' output.
 type quiet struct{}
@@ -41,7 +42,7 @@ type Server struct {
 	args   []string
 
 	mu   sync.Mutex
-	proc *process
+	proc *daemon.Daemon
 }
 
 // Start runs a redis-server with further arguments of its command line until the end of the test. It answers when Start
@@ -54,26 +55,17 @@ func Start(t testing.TB, args ...string) *Server {
 func start(t testing.TB, config string, args []string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv("SIO_TEST_REQUIRE") != "" {
-			t.Fatal("redis-server is missing: run scripts/need redis-server")
-		}
-		t.Skip("redis-server is missing: run scripts/need redis-server")
+		siotest.Missing(t, "redis-server is missing: run scripts/need redis-server")
 	}
 	s := &Server{dir: t.TempDir(), config: config, args: args}
 	t.Cleanup(s.Kill)
-	for range 5 { // another process may take the port first
-		var err error
-		if s.port, err = freePort(); err != nil {
-			t.Fatal(err)
-		}
-		if err = s.run(); err == nil {
-			return s
-		} else if !errors.Is(err, errPortTaken) {
-			t.Fatal(err)
-		}
+	if err := daemon.OnFreePort(func(port int) error {
+		s.port = port
+		return s.run()
+	}); err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("redistest: no free port")
-	return nil
+	return s
 }
 
 // Addr returns the host and port.
@@ -122,18 +114,20 @@ func (s *Server) run() error {
 			return fmt.Errorf("redistest: %w", err)
 		}
 	}
-	p, err := startProcess(s.dir, slices.Concat(sentinel, []string{
+	cmd := exec.Command("redis-server", slices.Concat(sentinel, []string{
 		"--port", strconv.Itoa(s.port), "--bind", loopback, "--save", "", "--appendonly", "no", "--dir", s.dir,
 		"--daemonize", "no", "--logfile", "", "--loglevel", "notice",
-	}, s.args))
+	}, s.args)...)
+	cmd.Dir = s.dir
+	p, err := daemon.Start(cmd, nil, "Ready to accept connections", "Sentinel ID is")
 	if err != nil {
-		return err
+		return fmt.Errorf("redistest: %w", err)
 	}
 	s.mu.Lock()
 	s.proc = p
 	s.mu.Unlock()
 	if _, err := s.Do("PING"); err != nil {
-		return fmt.Errorf("redistest: ping: %w\n%s", err, p.log())
+		return fmt.Errorf("redistest: ping: %w\n%s", err, p.Output())
 	}
 	return nil
 }
@@ -144,96 +138,8 @@ func (s *Server) end(sig os.Signal) {
 	s.proc = nil
 	s.mu.Unlock()
 	if p != nil {
-		p.end(sig)
+		p.End(sig)
 	}
-}
-
-var errPortTaken = errors.New("redistest: the port is taken")
-
-// process is one run of a server. Its output tells when it is ready.
-type process struct {
-	cmd   *exec.Cmd
-	ready chan struct{}
-	ended chan struct{}
-
-	mu     sync.Mutex
-	output []byte
-	seen   bool // ready is closed
-}
-
-func startProcess(dir string, args []string) (*process, error) {
-	p := &process{cmd: exec.Command("redis-server", args...), ready: make(chan struct{}), ended: make(chan struct{})}
-	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr, p.cmd.SysProcAttr = dir, p, p, attributes()
-	p.cmd.WaitDelay = time.Second
-	started := make(chan error)
-	go func() { // ends with the server
-		runtime.LockOSThread() // which dies with this thread
-		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = p.cmd.Wait() // however it ended
-			close(p.ended)
-		}
-	}()
-	if err := <-started; err != nil {
-		return nil, fmt.Errorf("redistest: %w", err)
-	}
-	timeout := time.NewTimer(Patience)
-	defer timeout.Stop()
-	select {
-	case <-p.ready:
-		return p, nil
-	case <-p.ended:
-		if bytes.Contains(p.log(), []byte("ddress already in use")) {
-			return nil, errPortTaken
-		}
-		return nil, fmt.Errorf("redistest: redis-server ended at once:\n%s", p.log())
-	case <-timeout.C:
-		p.end(syscall.SIGKILL)
-		return nil, fmt.Errorf("redistest: redis-server is not ready:\n%s", p.log())
-	}
-}
-
-// Write keeps the output, as much as anybody will read.
-func (p *process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.output = append(p.output, b...)
-	if !p.seen && (bytes.Contains(p.output, []byte("Ready to accept connections")) || bytes.Contains(p.output, []byte("Sentinel ID is"))) {
-		p.seen = true
-		close(p.ready)
-	}
-	if over := len(p.output) - 64<<10; over > 0 {
-		p.output = slices.Delete(p.output, 0, over)
-	}
-	return len(b), nil
-}
-
-func (p *process) log() []byte {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.output)
-}
-
-func (p *process) end(sig os.Signal) {
-	_ = p.cmd.Process.Signal(sig) // unless it has ended
-	timeout := time.AfterFunc(Patience/4, func() { _ = p.cmd.Process.Kill() })
-	defer timeout.Stop()
-	<-p.ended
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(loopback, "0"))
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	addr, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, fmt.Errorf("redistest: address %v", l.Addr())
-	}
-	return addr.Port, nil
 }
 
 // await looks at cond until it holds.

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package daemon
+
+import "syscall"
+
+func attributes(*Account) *syscall.SysProcAttr { return nil }
