@@ -24,7 +24,7 @@ func NewRedis(rdb goredis.UniversalClient, prefix string) Registry {
 	return &redisRegistry{rdb, prefix + ":nodes"}
 }
 
-// maxNodes bounds what is read from a hash that others may write to.
+// maxNodes bounds what is read from where others may write to.
 const maxNodes = 4096
 
 const luaNow = `

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-0b620db0/patchbay/internal/peers"
+	"github.com/seed-0b620db0/patchbay/internal/pgtest"
 	"github.com/seed-0b620db0/patchbay/internal/redistest"
 	"github.com/seed-0b620db0/patchbay/internal/siotest"
 )
@@ -22,6 +23,15 @@ func TestRegistries(t *testing.T) {
 		},
 		"redis-cluster": func(t *testing.T) peers.Registry {
 			return peers.NewRedis(redistest.StartCluster(t).Client(t), "socket.io")
+		},
+		"postgres": func(t *testing.T) peers.Registry {
+			return peers.NewPostgres(pgtest.Start(t).Pool(t), "", "socket.io")
+		},
+		"postgres-pooler": func(t *testing.T) peers.Registry { // which knows no prepared statements
+			server := pgtest.Start(t)
+			server.Exec(t, `CREATE SCHEMA "my ""own"" schema"`)
+			pool := pgtest.PoolOf(t, pgtest.Pooler(t, server, pgtest.TransactionMode).URL()+"&default_query_exec_mode=exec")
+			return peers.NewPostgres(pool, `my "own" schema`, `it's "\`)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -47,7 +57,7 @@ func testRegistry(t *testing.T, reg peers.Registry) {
 		got, err := reg.List(ctx)
 		slices.SortFunc(got, func(a, b peers.Node) int { return strings.Compare(a.Tag, b.Tag) })
 		if err != nil || !slices.EqualFunc(got, want, func(a, b peers.Node) bool {
-			return a.Tag == b.Tag && a.Addr == b.Addr && a.ID == b.ID && a.Started.Equal(b.Started)
+			return a.Tag == b.Tag && a.Addr == b.Addr && a.ID == b.ID && a.Started.Truncate(time.Microsecond).Equal(b.Started.Truncate(time.Microsecond)) // PostgreSQL has no less
 		}) {
 			t.Errorf("got %+v, %v\nwant %+v", got, err, want)
 		}
