@@ -20,10 +20,11 @@ import (
 
 // The values of GATEWAY_ADAPTER.
 const (
-	adapterMemory  = "memory"
-	adapterRedis   = "redis"
-	adapterSharded = "redis-sharded"
-	adapterStreams = "redis-streams"
+	adapterMemory   = "memory"
+	adapterRedis    = "redis"
+	adapterSharded  = "redis-sharded"
+	adapterStreams  = "redis-streams"
+	adapterPostgres = "postgres"
 )
 
 var shardedModes = map[string]redis.Mode{
@@ -36,10 +37,12 @@ func (c *Config) checkCluster(require func(ok bool, name, text string, args ...a
 	case adapterMemory:
 	case adapterRedis, adapterSharded, adapterStreams:
 		require(c.RedisURL != "", "REDIS_URL", "needed for GATEWAY_ADAPTER=%s", c.Adapter)
-		require(!c.Recovery, "RECOVERY", "only with GATEWAY_ADAPTER=memory so far: a client comes back to any node, and its session is on one")
+	case adapterPostgres:
+		require(c.PostgresURL != "", "POSTGRES_URL", "needed for GATEWAY_ADAPTER=%s", c.Adapter)
 	default:
-		require(false, "ADAPTER", "%q is neither memory, redis, redis-sharded nor redis-streams", c.Adapter)
+		require(false, "ADAPTER", "%q is neither memory, redis, redis-sharded, redis-streams nor postgres", c.Adapter)
 	}
+	require(c.Adapter == adapterMemory || !c.Recovery, "RECOVERY", "only with GATEWAY_ADAPTER=memory so far: a client comes back to any node, and its session is on one")
 	if c.RedisURL != "" {
 		target, err := parseRedisURL(c.RedisURL)
 		require(err == nil, "REDIS_URL", "%v", err)
@@ -51,6 +54,7 @@ func (c *Config) checkCluster(require func(ok bool, name, text string, args ...a
 	require(c.RedisStreamName != "" && !strings.ContainsAny(c.RedisStreamName, "{} "), "REDIS_STREAM_NAME", "%q has a space, or one of {}", c.RedisStreamName)
 	_, ok := shardedModes[c.RedisShardedMode]
 	require(ok, "REDIS_SHARDED_MODE", "%q is neither static, dynamic nor dynamic-private", c.RedisShardedMode)
+	c.checkPostgres(require)
 	require(c.CanaryTimeout > c.CanaryInterval, "CANARY_TIMEOUT", "%s is not longer than GATEWAY_CANARY_INTERVAL", c.CanaryTimeout)
 	if c.PeerAddr != "" {
 		_, ok = hostPort(c.PeerAddr, "1")
@@ -61,7 +65,7 @@ func (c *Config) checkCluster(require func(ok bool, name, text string, args ...a
 
 // backbone is what ties nodes together.
 type backbone struct {
-	adapter  func(adapter.Options) sio.NewAdapter
+	adapter  func(adapter.Options, *clusterMetrics) sio.NewAdapter
 	registry peers.Registry
 	towards  []string // addresses on it, to find out which of ours others see
 	close    func() error
@@ -69,9 +73,18 @@ type backbone struct {
 
 // backbone returns what the configuration asks for, nil if the node is alone. It does not connect yet.
 func (c *Config) backbone() (*backbone, error) {
-	if c.Adapter == adapterMemory {
+	switch c.Adapter {
+	case adapterMemory:
 		return nil, nil
+	case adapterPostgres:
+		return c.postgresBackbone()
+	default:
+		return c.redisBackbone()
 	}
+}
+
+// redisBackbone ties nodes together by Redis.
+func (c *Config) redisBackbone() (*backbone, error) {
 	target, err := parseRedisURL(c.RedisURL)
 	if err != nil {
 		return nil, err
@@ -84,7 +97,7 @@ func (c *Config) backbone() (*backbone, error) {
 	if target.kind != redisUnix {
 		b.towards = target.addrs
 	}
-	b.adapter = func(o adapter.Options) sio.NewAdapter { return c.redisAdapter(rdb, o) }
+	b.adapter = func(o adapter.Options, _ *clusterMetrics) sio.NewAdapter { return c.redisAdapter(rdb, o) }
 	return b, nil
 }
 
@@ -144,7 +157,7 @@ func newCluster(c *Config, b *backbone, h *health, m *metrics, log *slog.Logger)
 	cl.forward = peers.NewForwarder(cl.dir, &peers.Options{
 		Tag: cl.self.Tag, ID: cl.self.ID, Secret: []byte(c.PeerSecret),
 		// A poll is answered with a ping at the latest; a body may come first.
-		Timeout:      c.PingInterval + c.PingTimeout + c.BodyTimeout,
+		Timeout: c.PingInterval + c.PingTimeout + c.BodyTimeout,
 		// A connection that was dialed and not used yet is closed by the other side as one that sends no header.
 		IdleTimeout:  min(30*time.Second, c.IdleTimeout/2, c.ReadHeaderTimeout/2),
 		WriteTimeout: c.WriteTimeout, MaxBody: c.MaxHTTPBufferSize, MaxForwards: c.MaxSessions,
@@ -173,7 +186,7 @@ func (cl *cluster) options(m *metrics) adapter.Options {
 		}
 		reason := ""
 		if err != nil {
-			reason = "bus of " + ns + ": " + err.Error()
+			reason = "bus of " + ns + ": " + cl.cfg.busFault(err)
 		}
 		cl.health.set(busReason(ns), reason)
 	}

@@ -80,22 +80,30 @@ type Config struct {
 	RecoveryMaxBytes         int           `env:"RECOVERY_MAX_BYTES" envDefault:"16777216" help:"bytes kept in each namespace"`
 	RecoveryMaxSessions      int           `env:"RECOVERY_MAX_SESSIONS" envDefault:"100000" help:"lost sessions kept in each namespace"`
 
-	Adapter            string        `env:"ADAPTER" envDefault:"memory" help:"how nodes reach each other: memory (there is one node), redis, redis-sharded or redis-streams"`
-	RedisURL           string        `env:"REDIS_URL" help:"redis://user:password@host:6379/0, rediss:// for TLS, and others: see the README"`
-	RedisTLSCAFile     string        `env:"REDIS_TLS_CA_FILE" help:"trust these CAs in a PEM file (default: those of the system)"`
-	RedisTLSServerName string        `env:"REDIS_TLS_SERVER_NAME" help:"name in the certificate (default: the host)"`
-	RedisKey           string        `env:"REDIS_KEY" envDefault:"socket.io" help:"how the names of all channels and keys begin; the same on all nodes"`
-	RedisShardedMode   string        `env:"REDIS_SHARDED_MODE" envDefault:"dynamic" help:"static, dynamic or dynamic-private: a channel for no room, for each but those of single sockets, or for each"`
-	RedisStreamName    string        `env:"REDIS_STREAM_NAME" envDefault:"socket.io" help:"key of the stream"`
-	RedisStreamCount   int           `env:"REDIS_STREAM_COUNT" envDefault:"1" help:"streams that namespaces are spread over"`
-	RedisStreamMaxLen  int           `env:"REDIS_STREAM_MAX_LEN" envDefault:"10000" help:"entries kept in each stream, roughly"`
-	RequestTimeout     time.Duration `env:"REQUEST_TIMEOUT" envDefault:"5s" help:"time other nodes have to answer"`
-	PublishTimeout     time.Duration `env:"PUBLISH_TIMEOUT" envDefault:"1s" help:"time an event waits to be sent to other nodes when Redis does not keep up"`
-	CanaryInterval     time.Duration `env:"CANARY_INTERVAL" envDefault:"5s" help:"time between two messages of a node to itself, which show that it hears the others"`
-	CanaryTimeout      time.Duration `env:"CANARY_TIMEOUT" envDefault:"15s" help:"time without one after which it counts as deaf, and subscribes anew"`
-	StartTimeout       time.Duration `env:"START_TIMEOUT" envDefault:"1m" help:"time to reach Redis at the start before the process gives up; 0 for ever"`
-	PeerAddr           string        `env:"PEER_ADDR" help:"where other nodes reach the internal address: host or host:port (default: this host's address as Redis sees it)"`
-	PeerSecret         string        `env:"PEER_SECRET" help:"what nodes know each other by to forward requests; the same on all nodes (default: none, nothing is forwarded)"`
+	Adapter               string        `env:"ADAPTER" envDefault:"memory" help:"how nodes reach each other: memory (there is one node), redis, redis-sharded, redis-streams or postgres"`
+	RedisURL              string        `env:"REDIS_URL" help:"redis://user:password@host:6379/0, rediss:// for TLS, and others: see the README"`
+	RedisTLSCAFile        string        `env:"REDIS_TLS_CA_FILE" help:"trust these CAs in a PEM file (default: those of the system)"`
+	RedisTLSServerName    string        `env:"REDIS_TLS_SERVER_NAME" help:"name in the certificate (default: the host)"`
+	RedisKey              string        `env:"REDIS_KEY" envDefault:"socket.io" help:"how the names of all channels and keys begin; the same on all nodes"`
+	RedisShardedMode      string        `env:"REDIS_SHARDED_MODE" envDefault:"dynamic" help:"static, dynamic or dynamic-private: a channel for no room, for each but those of single sockets, or for each"`
+	RedisStreamName       string        `env:"REDIS_STREAM_NAME" envDefault:"socket.io" help:"key of the stream"`
+	RedisStreamCount      int           `env:"REDIS_STREAM_COUNT" envDefault:"1" help:"streams that namespaces are spread over"`
+	RedisStreamMaxLen     int           `env:"REDIS_STREAM_MAX_LEN" envDefault:"10000" help:"entries kept in each stream, roughly"`
+	PostgresURL           string        `env:"POSTGRES_URL" help:"postgres://user:password@host:5432/database, with parameters such as sslmode: see the README"`
+	PostgresListenURL     string        `env:"POSTGRES_LISTEN_URL" help:"the same database, past a pooler that cannot LISTEN (default: GATEWAY_POSTGRES_URL, which goes through none)"`
+	PostgresPoolSize      int           `env:"POSTGRES_POOL_SIZE" envDefault:"4" help:"connections at most, beside the one that listens"`
+	PostgresChannelPrefix string        `env:"POSTGRES_CHANNEL_PREFIX" envDefault:"socket.io" help:"how the names of all channels begin; the same on all nodes"`
+	PostgresSchema        string        `env:"POSTGRES_SCHEMA" help:"where the tables are (default: where the search_path of the user says)"`
+	PostgresTable         string        `env:"POSTGRES_TABLE" envDefault:"socket_io_attachments" help:"what is too large for a notification, or binary, goes through this table; the same on all nodes"`
+	PostgresThreshold     int           `env:"POSTGRES_THRESHOLD" envDefault:"8000" help:"bytes that are too large for a notification, 8000 at most"`
+	PostgresRetention     time.Duration `env:"POSTGRES_RETENTION" envDefault:"1m" help:"time after which it is deleted from the table"`
+	RequestTimeout        time.Duration `env:"REQUEST_TIMEOUT" envDefault:"5s" help:"time other nodes have to answer"`
+	PublishTimeout        time.Duration `env:"PUBLISH_TIMEOUT" envDefault:"1s" help:"time an event waits to be sent to other nodes when the bus does not keep up"`
+	CanaryInterval        time.Duration `env:"CANARY_INTERVAL" envDefault:"5s" help:"time between two messages of a node to itself, which show that it hears the others"`
+	CanaryTimeout         time.Duration `env:"CANARY_TIMEOUT" envDefault:"15s" help:"time without one after which it counts as deaf, and subscribes anew"`
+	StartTimeout          time.Duration `env:"START_TIMEOUT" envDefault:"1m" help:"time to reach Redis or PostgreSQL at the start before the process gives up; 0 for ever"`
+	PeerAddr              string        `env:"PEER_ADDR" help:"where other nodes reach the internal address: host or host:port (default: this host's address as Redis or PostgreSQL sees it)"`
+	PeerSecret            string        `env:"PEER_SECRET" help:"what nodes know each other by to forward requests; the same on all nodes (default: none, nothing is forwarded)"`
 
 	JWTSecret        string `env:"JWT_SECRET" help:"require of clients a token in auth.token, signed with this secret (HS256, HS384, HS512)"`
 	JWTPublicKeyFile string `env:"JWT_PUBLIC_KEY_FILE" help:"the same, with the public key in this PEM file (RS256 and up, PS256 and up, ES256 and up, EdDSA)"`

@@ -89,12 +89,17 @@ func TestConfigBadValues(t *testing.T) {
 		"PLAYGROUND":                    {"true"}, // without the relay
 		"PER_MESSAGE_DEFLATE":           {"2"},
 		"PER_MESSAGE_DEFLATE_THRESHOLD": {"0"},
-		"ADAPTER":                       {"Redis", "postgres", "memory,redis"},
+		"ADAPTER":                       {"Redis", "postgresql", "memory,redis"},
 		"REDIS_KEY":                     {"a b", "a#b", "{a}", "a*"},
 		"REDIS_SHARDED_MODE":            {"Dynamic", "dynamicPrivate"},
 		"REDIS_STREAM_NAME":             {"a b", "{a}"},
 		"REDIS_STREAM_COUNT":            {"0", "-1"},
 		"REDIS_STREAM_MAX_LEN":          {"0"},
+		"POSTGRES_POOL_SIZE":            {"0", "-1"},
+		"POSTGRES_CHANNEL_PREFIX":       {strings.Repeat("x", 40), "\xff"},
+		"POSTGRES_TABLE":                {strings.Repeat("x", 64), "\xff"},
+		"POSTGRES_SCHEMA":               {strings.Repeat("x", 64), "\xff"},
+		"POSTGRES_THRESHOLD":            {"0", "8001"},
 		"CANARY_TIMEOUT":                {"5s", "1s"},
 		"START_TIMEOUT":                 {"-1s", "60"},
 		"PEER_ADDR":                     {":9090", "a b", "host:0", "host:port", "host:65536", "http://host", "::1:x", "host/"},
@@ -155,6 +160,14 @@ func TestConfigCombinations(t *testing.T) {
 		{[]string{"ADAPTER=redis-sharded", "REDIS_URL=redis+cluster://a,b", "REDIS_SHARDED_MODE=static", "START_TIMEOUT=0"}, ""},
 		{[]string{"ADAPTER=redis-streams", "REDIS_URL=redis+sentinel://a,b/master"}, ""},
 		{[]string{"ADAPTER=redis", "REDIS_URL=redis://redis", "RECOVERY=true"}, "RECOVERY"},
+		{[]string{"ADAPTER=postgres"}, "POSTGRES_URL"},
+		{[]string{"ADAPTER=postgres", "POSTGRES_LISTEN_URL=postgres://db"}, "POSTGRES_URL"},
+		{[]string{"ADAPTER=postgres", "POSTGRES_URL=postgres://db", "RECOVERY=true"}, "RECOVERY"},
+		{[]string{"ADAPTER=postgres", "POSTGRES_URL=postgres://db", "POSTGRES_LISTEN_URL=http://db"}, "POSTGRES_LISTEN_URL"},
+		{[]string{"ADAPTER=postgres", "POSTGRES_URL=postgres://db", "POSTGRES_LISTEN_URL=postgresql://db", "POSTGRES_TABLE=it's \"x\""}, ""},
+		{[]string{"ADAPTER=postgres", "POSTGRES_URL=postgres://db", "POSTGRES_RETENTION=26s"}, "POSTGRES_RETENTION"},
+		{[]string{"ADAPTER=postgres", "POSTGRES_URL=postgres://db", "POSTGRES_RETENTION=27s"}, ""},
+		{[]string{"CANARY_TIMEOUT=1h"}, ""},
 		{[]string{"ADAPTER=memory", "RECOVERY=true", "REDIS_URL=redis://redis"}, ""},
 		{[]string{"REDIS_URL=redis://redis", "REDIS_TLS_CA_FILE=ca.pem"}, "REDIS_TLS_CA_FILE"},
 		{[]string{"REDIS_URL=redis://redis", "REDIS_TLS_SERVER_NAME=redis"}, "REDIS_TLS_SERVER_NAME"},
@@ -211,7 +224,8 @@ var otherValues = map[string]string{
 	"TRANSPORTS": "websocket", "COOKIE": "io", "NAMESPACES": "/other", "NAMESPACE_PATTERN": "^/x$", "JWT_SECRET": secret,
 	"JWT_PUBLIC_KEY_FILE": "/key.pem", "JWT_ISSUER": "issuer", "JWT_AUDIENCE": "chat",
 	"ADAPTER": "redis", "REDIS_URL": "rediss://other", "REDIS_TLS_CA_FILE": "/ca.pem", "REDIS_TLS_SERVER_NAME": "other", "REDIS_KEY": "other",
-	"REDIS_SHARDED_MODE": "static", "REDIS_STREAM_NAME": "other", "PEER_ADDR": "10.0.0.1", "PEER_SECRET": secret, "CANARY_TIMEOUT": "1m",
+	"POSTGRES_URL": "postgres://other", "POSTGRES_LISTEN_URL": "postgres://other", "POSTGRES_CHANNEL_PREFIX": "other", "POSTGRES_SCHEMA": "other",
+	"POSTGRES_TABLE": "other", "REDIS_SHARDED_MODE": "static", "REDIS_STREAM_NAME": "other", "PEER_ADDR": "10.0.0.1", "PEER_SECRET": secret, "CANARY_TIMEOUT": "1m",
 	"CANARY_INTERVAL": "1s",
 }
 
@@ -221,7 +235,8 @@ var elsewhere = []string{
 	"MAX_HEADER_BYTES", "CORS_ORIGINS", "CORS_CREDENTIALS", "NAMESPACES", "NAMESPACE_PATTERN", "JWT_SECRET", "JWT_PUBLIC_KEY_FILE", "JWT_ISSUER",
 	"JWT_AUDIENCE", "RELAY", "RELAY_MAX_ROOMS", "SERVE_CLIENT", "PLAYGROUND", "ADAPTER", "REDIS_URL", "REDIS_TLS_CA_FILE", "REDIS_TLS_SERVER_NAME",
 	"REDIS_KEY", "REDIS_SHARDED_MODE", "REDIS_STREAM_NAME", "REDIS_STREAM_COUNT", "REDIS_STREAM_MAX_LEN", "REQUEST_TIMEOUT", "PUBLISH_TIMEOUT",
-	"CANARY_INTERVAL", "CANARY_TIMEOUT", "START_TIMEOUT", "PEER_ADDR", "PEER_SECRET",
+	"CANARY_INTERVAL", "CANARY_TIMEOUT", "START_TIMEOUT", "PEER_ADDR", "PEER_SECRET", "POSTGRES_URL", "POSTGRES_LISTEN_URL", "POSTGRES_POOL_SIZE",
+	"POSTGRES_CHANNEL_PREFIX", "POSTGRES_SCHEMA", "POSTGRES_TABLE", "POSTGRES_THRESHOLD", "POSTGRES_RETENTION",
 }
 
 // conditions are variables that another one must be set for.

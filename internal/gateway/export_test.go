@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/seed-0b620db0/patchbay/internal/peers"
@@ -56,9 +58,27 @@ func (c *Config) RedisClient() (goredis.UniversalClient, error) {
 	return t.client(c)
 }
 
+// ParsePostgresURL parses GATEWAY_POSTGRES_URL.
+func ParsePostgresURL(raw string) (*pgx.ConnConfig, error) {
+	config, err := parsePostgresURL(raw)
+	if err != nil {
+		return nil, err
+	}
+	return config.ConnConfig, nil
+}
+
+// PostgresConfig returns how the pool connects, and how the connection does that listens.
+func (c *Config) PostgresConfig() (*pgxpool.Config, *pgx.ConnConfig, error) {
+	return c.postgresConfig()
+}
+
+// PostgresAddrs returns the addresses that are tried.
+func PostgresAddrs(c *pgx.ConnConfig) []string { return postgresAddrs(c) }
+
 // NewWith is New with another way to reach other nodes.
 func NewWith(c *Config, log *slog.Logger, newAdapter func(adapter.Options) sio.NewAdapter, reg peers.Registry) (*Gateway, error) {
-	return newGateway(c, &backbone{adapter: newAdapter, registry: reg, close: func() error { return nil }}, log)
+	open := func(o adapter.Options, _ *clusterMetrics) sio.NewAdapter { return newAdapter(o) }
+	return newGateway(c, &backbone{adapter: open, registry: reg, close: func() error { return nil }}, log)
 }
 
 // Advertised returns where a node with this internal address is reached, if others are at towards.

@@ -197,8 +197,8 @@ func (m *metrics) count(o *sio.Options) {
 	o.Hooks = sio.Hooks{
 		Connected: func(s *sio.Socket) { m.sockets.WithLabelValues(m.namespace(s.Namespace().Name())).Inc() },
 		Disconnected: func(s *sio.Socket, reason sio.Reason) {
-			m.sockets.WithLabelValues(m.namespace(s.Namespace().Name())).Dec()
 			m.disconnects.WithLabelValues(string(reason)).Inc()
+			m.sockets.WithLabelValues(m.namespace(s.Namespace().Name())).Dec() // last: who sees none any more sees why
 		},
 		Refused: func(name string, err error) {
 			m.refusedConnects.WithLabelValues(m.refusedNamespace(name)).Inc()

@@ -27,6 +27,7 @@ type clusterMetrics struct {
 	forwards, peerRequests                *prometheus.CounterVec
 	forwardSeconds                        prometheus.Histogram
 	heard                                 atomic.Int64 // when the last canary was; Unix ns, 0: never
+	postgres                              *postgresMetrics
 }
 
 const up, down = "up", "down"
@@ -71,6 +72,7 @@ func newClusterMetrics(r *prometheus.Registry) *clusterMetrics {
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "patchbay", Name: "bus_canary_age_seconds", Help: "Time since the last canary was heard; 0 if none was yet.",
 	}, m.canaryAge)
+	m.postgres = newPostgresMetrics(r)
 
 	// Series that exist from the start can be watched for their first increase.
 	for _, state := range []string{up, down} {

@@ -14,16 +14,26 @@ import (
 	"github.com/seed-0b620db0/patchbay/pkg/sio"
 )
 
-// closed waits until all sessions have ended and nothing is queued, and returns what has changed since before.
+// closed waits until all sessions and sockets have ended and nothing is queued, and returns what has changed since before.
 func (n *node) closed(before samples) samples {
 	n.t.Helper()
 	var now samples
 	eventually(n.t, "all sessions have ended", func() bool {
 		now = n.scrape()
 		return n.IO().Engine().Len() == 0 && now[`patchbay_sessions{transport="polling"}`]+now[`patchbay_sessions{transport="websocket"}`] == 0 &&
-			now["patchbay_queue_bytes"] == 0
+			now["patchbay_queue_bytes"] == 0 && now.connected() == 0
 	})
 	return now.since(before)
+}
+
+// connected returns the number of sockets.
+func (s samples) connected() (n float64) {
+	for name, v := range s {
+		if strings.HasPrefix(name, "patchbay_sockets{") {
+			n += v
+		}
+	}
+	return n
 }
 
 // sent counts the bytes of text frames as they are on the wire.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/seed-0b620db0/patchbay/internal/siotest"
 )
 
 // The upstreams take turns, which is what nginx does if it is told nothing else.
@@ -53,7 +55,7 @@ http {
 func TestForwardingBehindNginx(t *testing.T) {
 	needStockClients(t)
 	if _, err := exec.LookPath("nginx"); err != nil {
-		missing(t, "nginx is missing: run scripts/need nginx")
+		siotest.Missing(t, "nginx is missing: run scripts/need nginx")
 	}
 	for name, kept := range map[string]string{"closed": "", "kept": "keepalive 16;"} {
 		t.Run(name, func(t *testing.T) {

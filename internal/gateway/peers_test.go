@@ -254,10 +254,10 @@ func TestForwardingStockClients(t *testing.T) {
 func needStockClients(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("node"); err != nil {
-		missing(t, "node is missing: run scripts/need nodejs")
+		siotest.Missing(t, "node is missing: run scripts/need nodejs")
 	}
 	if _, err := os.Stat(filepath.Join(modules, "socket.io-client")); err != nil {
-		missing(t, "socket.io-client is missing: run make npm")
+		siotest.Missing(t, "socket.io-client is missing: run make npm")
 	}
 }
 
@@ -293,14 +293,6 @@ func stockClients(t *testing.T, base string, look func()) {
 	if err := cmd.Wait(); err != nil || said != "done\n" {
 		t.Errorf("%v\n%s", err, stderr.String())
 	}
-}
-
-func missing(t *testing.T, text string) {
-	t.Helper()
-	if os.Getenv("SIO_TEST_REQUIRE") != "" {
-		t.Fatal(text)
-	}
-	t.Skip(text)
 }
 
 // BenchmarkForwarding shows what the hop costs: a message there and its answer back, over long-polling.

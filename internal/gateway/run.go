@@ -49,7 +49,11 @@ func New(c *Config, log *slog.Logger) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newGateway(c, b, log)
+	g, err := newGateway(c, b, log)
+	if err != nil && b != nil {
+		err = errors.Join(err, b.close())
+	}
+	return g, err
 }
 
 func newGateway(c *Config, b *backbone, log *slog.Logger) (*Gateway, error) {
@@ -72,7 +76,7 @@ func newGateway(c *Config, b *backbone, log *slog.Logger) (*Gateway, error) {
 	m.count(opts)
 	if b != nil {
 		g.cluster = newCluster(c, b, g.health, m, log)
-		opts.Adapter = b.adapter(g.cluster.options(m))
+		opts.Adapter = b.adapter(g.cluster.options(m), m.cluster)
 	}
 	g.io = sio.NewServer(opts)
 
