@@ -1,5 +1,5 @@
 // Who gets what is emitted to many, and who does not.
-import { assert, clients, each, expected, fence, fromEach, key, nodes, observe, oddRooms, origins } from "./fleet.mjs";
+import { adapter, assert, clients, each, expected, fence, fromEach, key, nodes, observe, oddRooms, origins } from "./fleet.mjs";
 
 const id = (name) => clients().find((client) => client.name === name).id;
 
@@ -67,23 +67,25 @@ each("broadcast/in order", async () => {
   const event = key("burst");
   await Promise.all([...nodes, ...origins.filter((origin) => !nodes.includes(origin))].map(async (origin) => {
     for (let i = 0; i < count; i++) {
-      const pad = i % 7 === 0 ? Buffer.alloc(100, i) : "x".repeat(i % 50);
+      const pad = i % 7 === 0 ? Buffer.alloc(100, i) : "x".repeat(i % 11 === 0 ? 9000 : i % 50);
       const way = ways[i % ways.length];
       // A client that is behind may miss a volatile event.
       origin.call("emit", { ...way, event: way.volatile ? "volatile" : event, args: [origin.name, i, pad] });
     }
     await fence(origin);
   }));
-  const senders = new Set([...nodes, ...origins].map((origin) => origin.name));
+  const senders = new Map([...nodes, ...origins].map((origin) => [origin.name, origin]));
   for (const client of clients()) {
-    for (const sender of senders) {
+    for (const [sender, { kind }] of senders) {
       const got = client.log.filter(([name, from]) => name === event && from === sender).map(([, , i]) => i);
       const wanted = [];
       for (let i = 0; i < count; i++) {
         const { to, except = [], volatile } = ways[i % ways.length];
         if (!volatile && (!to || to.some((room) => client.in(room))) && !except.some((room) => client.in(room))) wanted.push(i);
       }
-      assert.deepEqual(got, wanted, `to ${client.name} from ${sender}`);
+      // On PostgreSQL official nodes keep no order between what is small and what is not, neither as senders nor as receivers.
+      const shuffled = adapter.startsWith("postgres") && [kind, nodes[client.node].kind].some((kind) => kind.startsWith("official"));
+      assert.deepEqual(shuffled ? got.sort((a, b) => a - b) : got, wanted, `to ${client.name} from ${sender}`);
     }
   }
 });

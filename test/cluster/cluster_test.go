@@ -15,11 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-0b620db0/patchbay/internal/pgtest"
 	"github.com/seed-0b620db0/patchbay/internal/redistest"
 	"github.com/seed-0b620db0/patchbay/test/cluster/node"
 )
 
-const fleetTimeout = 2 * time.Minute
+const fleetTimeout = 4 * time.Minute
 
 // TestMain makes this very program a node of ours when it is started as one: with the race detector if the test has it.
 func TestMain(m *testing.M) {
@@ -40,7 +41,26 @@ type suite struct {
 	files   string
 }
 
-var redisSuites = []suite{
+// bus is what nodes are joined by.
+type bus interface {
+	URL() string
+	Kill()
+	Restart(t testing.TB)
+}
+
+// startBus starts what nodes with the adapter are joined by.
+func startBus(t *testing.T, adapter string) bus {
+	t.Helper()
+	if !strings.HasPrefix(adapter, "postgres") {
+		return redistest.Start(t)
+	}
+	s := pgtest.Start(t)
+	// Official servers do not make it.
+	s.Exec(t, `CREATE TABLE socket_io_attachments (id bigserial UNIQUE, created_at timestamptz DEFAULT NOW(), payload bytea)`)
+	return s
+}
+
+var suites = []suite{
 	{adapter: "classic"},
 	{adapter: "classic-specific", files: "acks,fetch,legacy"},
 	{adapter: "sharded"},
@@ -48,11 +68,14 @@ var redisSuites = []suite{
 	{adapter: "sharded-dynamic-private", files: "broadcast,rooms"},
 	{adapter: "streams"},
 	{adapter: "streams-sharded", files: "acks,fetch,server-side"},
+	{adapter: "postgres"},
+	{adapter: "postgres-0.4", files: "broadcast,fetch,rooms"},
+	{adapter: "postgres-0.3"},
 }
 
 // TestOfficial proves the tests: what they say holds for the real thing. Those of a variant are among those of its adapter.
 func TestOfficial(t *testing.T) {
-	for _, s := range redisSuites {
+	for _, s := range suites {
 		if s.files == "" {
 			fleet(t, s, "official", "official", "official")
 		}
@@ -61,7 +84,7 @@ func TestOfficial(t *testing.T) {
 
 // TestMixed has two of each kind, so that each kind sends to the other and to its own.
 func TestMixed(t *testing.T) {
-	for _, s := range redisSuites {
+	for _, s := range suites {
 		fleet(t, s, "patchbay", "official", "patchbay", "official")
 	}
 }
@@ -70,12 +93,12 @@ func fleet(t *testing.T, s suite, nodes ...string) {
 	t.Helper()
 	t.Run(s.adapter, func(t *testing.T) {
 		t.Parallel()
-		runFleet(t, s, redistest.Start(t).URL(), nodes)
+		runFleet(t, s, startBus(t, s.adapter).URL(), nodes)
 	})
 }
 
 // runFleet runs the tests of s on a fleet and reports them as subtests.
-func runFleet(t *testing.T, s suite, redisURL string, nodes []string) {
+func runFleet(t *testing.T, s suite, busURL string, nodes []string) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -84,7 +107,7 @@ func runFleet(t *testing.T, s suite, redisURL string, nodes []string) {
 	ctx, cancel := context.WithTimeout(t.Context(), fleetTimeout)
 	defer cancel()
 	cmd := javaScript(ctx, t, "--test-reporter=../conformance/reporter.mjs", "all.mjs")
-	cmd.Env = append(cmd.Env, "CLUSTER_ADAPTER="+s.adapter, "CLUSTER_REDIS="+redisURL,
+	cmd.Env = append(cmd.Env, "CLUSTER_ADAPTER="+s.adapter, "CLUSTER_BUS="+busURL,
 		"CLUSTER_NODES="+strings.Join(nodes, ","), "CLUSTER_PATCHBAY="+self)
 	if s.files != "" {
 		cmd.Env = append(cmd.Env, "CLUSTER_FILES="+s.files)

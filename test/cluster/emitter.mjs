@@ -13,8 +13,8 @@ function select({ nsp, to, except, volatile, compress }) {
 }
 
 const ops = {
-  async listen({ adapter, redis }) {
-    emitter = await adapters[adapter].emitter(redis);
+  async listen({ adapter, bus }) {
+    emitter = await adapters[adapter].emitter(bus);
     return { ops: Object.keys(ops) };
   },
   emit: (p) => void select(p).emit(p.event, ...p.args),

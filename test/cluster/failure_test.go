@@ -10,12 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-0b620db0/patchbay/internal/redistest"
 	"github.com/seed-0b620db0/patchbay/internal/siotest"
 )
 
-// failing are the adapters whose fleets are put through failures.
-var failing = []string{"classic", "sharded", "streams"}
+// counting are the adapters whose nodes find out at once that one is gone.
+var counting = []string{"classic", "sharded", "streams"}
 
 // outcome is that of a request which was under way when a node died.
 type outcome struct {
@@ -28,14 +27,14 @@ type outcome struct {
 // TestNodeDies kills a node while others wait for it: they get what there is, long before their time is up, and do not ask
 // it again.
 func TestNodeDies(t *testing.T) {
-	for _, adapter := range failing {
+	for _, adapter := range counting {
 		t.Run(adapter, func(t *testing.T) {
 			t.Parallel()
-			redisURL := redistest.Start(t).URL()
-			a := startPeer(t, "patchbay", "a", adapter, redisURL)
-			b := startPeer(t, "patchbay", "b", adapter, redisURL)
-			c := startPeer(t, "official", "c", adapter, redisURL)
-			victim := startPeer(t, "patchbay", "victim", adapter, redisURL)
+			url := startBus(t, adapter).URL()
+			a := startPeer(t, "patchbay", "a", adapter, url)
+			b := startPeer(t, "patchbay", "b", adapter, url)
+			c := startPeer(t, "official", "c", adapter, url)
+			victim := startPeer(t, "patchbay", "victim", adapter, url)
 			awaitServers(t, a, b, c, victim)
 			for _, p := range []*peer{a, b, c, victim} {
 				connect(t, p)
@@ -116,22 +115,22 @@ func length(t *testing.T, raw json.RawMessage) int {
 	return len(v)
 }
 
-// TestRedisDies takes Redis away for a while under load: nobody is disconnected, clients go on getting what their own node
-// emits, and when Redis is back so is everything else.
-func TestRedisDies(t *testing.T) {
+// TestBusDies takes the bus away for a while under load: nobody is disconnected, clients go on getting what their own node
+// emits, and when the bus is back so is everything else.
+func TestBusDies(t *testing.T) {
 	const (
 		outage = 5 * time.Second
 		resume = time.Second // until what one of our nodes emits reaches the other
 		pause  = 4 * time.Millisecond
 	)
-	for _, adapter := range failing {
+	for _, adapter := range append(counting, "postgres") {
 		t.Run(adapter, func(t *testing.T) {
 			t.Parallel()
-			redis := redistest.Start(t)
+			bus := startBus(t, adapter)
 			peers := []*peer{
-				startPeer(t, "patchbay", "a", adapter, redis.URL()),
-				startPeer(t, "patchbay", "b", adapter, redis.URL()),
-				startPeer(t, "official", "c", adapter, redis.URL()),
+				startPeer(t, "patchbay", "a", adapter, bus.URL()),
+				startPeer(t, "patchbay", "b", adapter, bus.URL()),
+				startPeer(t, "official", "c", adapter, bus.URL()),
 			}
 			awaitServers(t, peers...)
 			clients := map[*peer]*client{}
@@ -177,19 +176,22 @@ func TestRedisDies(t *testing.T) {
 				}
 			}
 			everybody(siotest.Patience, peers, peers)
-			redis.Kill()
+			bus.Kill()
 			timeout := time.After(outage)
-			for _, p := range peers[:2] { // the official server waits for Redis with its own clients too
+			for _, p := range peers[:2] { // the official server waits for the bus with its own clients too
 				everybody(time.Second, []*peer{p}, []*peer{p})
 			}
 			<-timeout
-			redis.Restart(t)
+			bus.Restart(t)
 			everybody(resume, peers[:2], peers[:2])
 			everybody(siotest.Patience, peers, peers)
 
 			for _, p := range peers {
 				if err := clients[p].disconnected(); err != nil {
 					t.Errorf("the client of %s: %v", p.name, err)
+				}
+				if p == peers[2] && adapter == "postgres" {
+					continue // the official server waits for one of several connections, and so overtakes itself
 				}
 				if _, gaps := clients[p].heard(p.name); gaps != 0 {
 					t.Errorf("the client of %s missed something of its own node %d times", p.name, gaps)

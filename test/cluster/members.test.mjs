@@ -40,7 +40,7 @@ async function comeAndGo(extra) {
   assert.equal(await extra.end(), 0);
   client.close();
   // Nobody waits for it any longer.
-  await counted(nodes, "/", nodes.length);
+  for (const nsp of ["/", "/chat", "/cha"]) await counted(nodes, nsp, nodes.length);
   await Promise.all(nodes.map(async (node) => {
     const started = performance.now();
     const { timedOut, responses } = await node.call("emitWithAck", { timeout: 10_000, event: "ask", args: [] });

@@ -38,9 +38,9 @@ function install(nsp) {
 }
 
 const ops = {
-  async listen({ adapter, redis, namespaces, dynamic }) {
+  async listen({ adapter, bus, connections, namespaces, dynamic }) {
     const http = createServer((req, res) => res.writeHead(404).end());
-    io = new Server(http, { adapter: await adapters[adapter].adapter(redis) });
+    io = new Server(http, { adapter: await adapters[adapter].adapter(bus, connections) });
     install(io.of("/"));
     for (const name of namespaces) install(io.of(name));
     for (const pattern of dynamic) install(io.of(new RegExp(pattern)));

@@ -41,7 +41,7 @@ type answer struct {
 }
 
 // startPeer runs a node of a kind, "patchbay" or "official", until the end of the test.
-func startPeer(t *testing.T, kind, name, adapter, redisURL string) *peer {
+func startPeer(t *testing.T, kind, name, adapter, busURL string) *peer {
 	t.Helper()
 	var cmd *exec.Cmd
 	if kind == "patchbay" {
@@ -77,7 +77,9 @@ func startPeer(t *testing.T, kind, name, adapter, redisURL string) *peer {
 			p.kill()
 		}
 	})
-	p.url = result[struct{ URL string }](t, p, "listen", map[string]any{"adapter": adapter, "redis": redisURL, "namespaces": []string{}, "dynamic": []string{}}).URL
+	p.url = result[struct{ URL string }](t, p, "listen", map[string]any{
+		"adapter": adapter, "bus": busURL, "connections": 5, "namespaces": []string{}, "dynamic": []string{},
+	}).URL
 	return p
 }
 

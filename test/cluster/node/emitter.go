@@ -2,19 +2,16 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 
-	goredis "github.com/redis/go-redis/v9"
-
-	"github.com/seed-0b620db0/patchbay/pkg/adapter/redis"
+	"github.com/seed-0b620db0/patchbay/pkg/adapter"
 )
 
 // emitter is a process that only emits.
 type emitter struct {
-	rdb  goredis.UniversalClient
-	emit redis.Emitter
+	bus  *bus
+	emit adapter.Emitter
 }
 
 func (e *emitter) ops() map[string]op {
@@ -37,23 +34,19 @@ func (e *emitter) ops() map[string]op {
 		"close": {f: func(context.Context, *params) (any, error) { return nil, nil }},
 	}
 	names := slices.Sorted(maps.Keys(ops))
-	ops["listen"] = op{f: func(_ context.Context, p *params) (any, error) {
-		kit, ok := kits[p.Adapter]
-		if !ok {
-			return nil, fmt.Errorf("adapter %q: %w", p.Adapter, errUnsupported)
-		}
-		rdb, err := connect(p.Redis)
+	ops["listen"] = op{f: func(ctx context.Context, p *params) (any, error) {
+		bus, err := open(ctx, p)
 		if err != nil {
 			return nil, err
 		}
-		e.rdb, e.emit = rdb, kit.emitter(rdb)
+		e.bus, e.emit = bus, bus.emitter()
 		return map[string]any{"ops": names}, nil
 	}}
 	return ops
 }
 
 // target returns the sockets that p selects.
-func (e *emitter) target(p *params) redis.Emitter {
+func (e *emitter) target(p *params) adapter.Emitter {
 	t := e.emit.Of(p.Nsp).To(p.To...).Except(p.Except...)
 	if p.Volatile {
 		t = t.Volatile()
@@ -65,7 +58,7 @@ func (e *emitter) target(p *params) redis.Emitter {
 }
 
 func (e *emitter) close() {
-	if e.rdb != nil {
-		_ = e.rdb.Close() // the process ends here
+	if e.bus != nil {
+		e.bus.close()
 	}
 }

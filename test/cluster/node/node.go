@@ -16,6 +16,12 @@ import (
 // timeout bounds each operation, save those that have their own.
 const timeout = 10 * time.Second
 
+// Nodes that know each other by heartbeats are forgotten soon, as in adapters.mjs.
+const (
+	heartbeatInterval = time.Second
+	heartbeatTimeout  = 4 * time.Second
+)
+
 // The kinds of processes.
 const (
 	Server  = "patchbay"
@@ -99,7 +105,7 @@ type params struct {
 	ID json.RawMessage
 	Op string
 
-	Adapter, Redis      string
+	Adapter, Bus        string
 	Namespaces, Dynamic []string
 
 	Nsp, From       string

@@ -15,23 +15,13 @@ import (
 	"sync"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/seed-0b620db0/patchbay/pkg/adapter"
 	"github.com/seed-0b620db0/patchbay/pkg/sio"
 )
 
-func connect(url string) (goredis.UniversalClient, error) {
-	o, err := goredis.ParseURL(url)
-	if err != nil {
-		return nil, err
-	}
-	return goredis.NewClient(o), nil
-}
-
 // server is a node.
 type server struct {
-	rdb  goredis.UniversalClient
+	bus  *bus
 	io   *sio.Server
 	http *http.Server
 
@@ -80,15 +70,11 @@ func (s *server) ops() map[string]op {
 }
 
 func (s *server) listen(ctx context.Context, p *params, ops []string) (any, error) {
-	kit, ok := kits[p.Adapter]
-	if !ok {
-		return nil, fmt.Errorf("adapter %q: %w", p.Adapter, errUnsupported)
-	}
-	rdb, err := connect(p.Redis)
+	bus, err := open(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	s.rdb = rdb
+	s.bus = bus
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	hooks := adapter.Hooks{
 		Dropped: func(ns string, err error) { log.Warn("dropped", "namespace", ns, "error", err) },
@@ -101,7 +87,7 @@ func (s *server) listen(ctx context.Context, p *params, ops []string) (any, erro
 			}
 		},
 	}
-	opts := &sio.Options{Adapter: kit.adapter(rdb, adapter.Options{Hooks: hooks, Logger: log}), Logger: log}
+	opts := &sio.Options{Adapter: bus.adapter(adapter.Options{Hooks: hooks, Logger: log}), Logger: log}
 	opts.Hooks.HandlerError = func(_ *sio.Socket, event string, err error) {
 		log.Error("handler failed", "event", event, "err", err)
 	}
@@ -138,7 +124,7 @@ func (s *server) close() {
 	// The process ends here, and who wants to know how has asked for it before.
 	_ = s.io.Close()
 	_ = s.http.Close()
-	_ = s.rdb.Close()
+	s.bus.close()
 }
 
 // install sets the handlers that every namespace has.
