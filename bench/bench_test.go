@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-0b620db0/patchbay/internal/pgtest"
 	"github.com/seed-0b620db0/patchbay/internal/siotest"
 )
 
@@ -45,12 +46,23 @@ func servers(t *testing.T) *settings {
 func TestScenarios(t *testing.T) {
 	siotest.LeakCheck(t)
 	s := servers(t)
+	postgres := false
+	t.Run("PostgreSQL", func(t *testing.T) { // skipped, or failed, where there is none
+		pgtest.Start(t)
+		postgres = true
+	})
 	filled := map[string]bool{}
 	for name := range s.commands() {
 		if s.only != "" && s.only != name {
 			continue
 		}
 		for _, sc := range scenarios {
+			for _, row := range sc.rows {
+				filled[row] = true
+			}
+			if sc.bus == "postgres" && !postgres {
+				continue
+			}
 			tr, err := s.measure(t.Context(), sc, name, true)
 			if err != nil {
 				t.Errorf("%s on %s: %v", sc.rows, name, err)
@@ -59,7 +71,6 @@ func TestScenarios(t *testing.T) {
 				if _, ok := tr.values[row]; !ok {
 					t.Errorf("%s: no value on %s", row, name)
 				}
-				filled[row] = true
 			}
 			for row := range tr.values {
 				if !slices.Contains(sc.rows, row) {
@@ -124,6 +135,36 @@ func TestRun(t *testing.T) {
 		if err := run(t.Context(), bad, &stdout, &stderr); err == nil {
 			t.Errorf("%q: no error", bad)
 		}
+	}
+}
+
+// The time of children counts, of those that run and of those that have ended.
+func TestFamilyCPU(t *testing.T) {
+	const work = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"
+	for name, script := range map[string]string{
+		"ended":   "(" + work + "); read x",
+		"running": "(while :; do :; done) & read x; kill $!",
+	} {
+		cmd := exec.Command("sh", "-c", script)
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var sum, own time.Duration
+		err = until(t.Context(), func() bool {
+			if sum, err = familyCPU(cmd.Process.Pid); err == nil {
+				own, err = processCPU(cmd.Process.Pid)
+			}
+			return err != nil || sum-own >= 50*time.Millisecond
+		})
+		if err != nil {
+			t.Errorf("%s: %v, %v, %v of its own", name, err, sum, own)
+		}
+		_ = stdin.Close() // ends read
+		_ = cmd.Wait()    // however it ends
 	}
 }
 

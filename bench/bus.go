@@ -15,15 +15,24 @@ import (
 
 // bus is what joins the nodes of a cluster.
 type bus struct {
-	url string
-	cmd *exec.Cmd
+	url     string
+	product string                        // with its version; "" is unknown
+	cpu     func() (time.Duration, error) // that all its processes have used
+	stop    func()
 }
 
-// startBus starts the server of a bus, with nothing to keep, on a free port.
+// startBus starts the server of a bus, with nothing in it, on a free port.
 func startBus(ctx context.Context, kind string) (*bus, error) {
-	if kind != "redis" {
-		return nil, fmt.Errorf("no bus is called %q", kind)
+	switch kind {
+	case "redis":
+		return startRedis(ctx)
+	case "postgres":
+		return startPostgres(ctx)
 	}
+	return nil, fmt.Errorf("no bus is called %q", kind)
+}
+
+func startRedis(ctx context.Context) (*bus, error) {
 	addr, err := freeAddress(ctx)
 	if err != nil {
 		return nil, err
@@ -39,7 +48,14 @@ func startBus(ctx context.Context, kind string) (*bus, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	b := &bus{url: "redis://" + addr, cmd: cmd}
+	b := &bus{
+		url: "redis://" + addr,
+		cpu: func() (time.Duration, error) { return processCPU(cmd.Process.Pid) },
+		stop: func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait() // it was killed
+		},
+	}
 	if err := until(ctx, func() bool { return answers(ctx, addr) }); err != nil {
 		b.stop()
 		return nil, errors.Join(errors.New("redis-server does not answer"), err)
@@ -72,9 +88,4 @@ func answers(ctx context.Context, addr string) bool {
 	answer := make([]byte, 7)
 	n, err := c.Read(answer)
 	return err == nil && string(answer[:n]) == "+PONG\r\n"
-}
-
-func (b *bus) stop() {
-	_ = b.cmd.Process.Kill()
-	_ = b.cmd.Wait() // it was killed
 }

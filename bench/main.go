@@ -89,6 +89,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	files(stderr, s.size)
 	res := results{}
 	var others []float64
+	var buses []string
 	failed := 0
 	for round := range s.rounds {
 		for _, sc := range scenarios {
@@ -112,6 +113,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 				fmt.Fprintf(stderr, "round %d  %-4s  %-40s %4.0fs  %s\n", round+1, name, cmp.Or(describe(t, sc, s), "-"),
 					time.Since(begin).Seconds(), strings.Join(t.notes, "; "))
 				others = append(others, t.others...)
+				if t.bus != nil && t.bus.product != "" && !slices.Contains(buses, t.bus.product) {
+					buses = append(buses, t.bus.product)
+				}
 				if err != nil {
 					fmt.Fprintf(stderr, "round %d  %-4s  %s: %v\n", round+1, name, sc.rows[0], err)
 					failed++
@@ -121,7 +125,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			}
 		}
 	}
-	text := s.table(res) + "\n" + s.environment(ctx, others)
+	text := s.table(res) + "\n" + s.environment(ctx, others, buses)
 	fmt.Fprint(stdout, text)
 	if s.out != "" {
 		if err := os.WriteFile(s.out, []byte(title+text), 0o666); err != nil {
@@ -141,12 +145,12 @@ func (s *settings) measure(ctx context.Context, sc scenario, name string, first 
 	t := &trial{first: first, size: s.size, wanted: s.wanted, values: map[string]float64{}}
 	command := s.commands()[name]
 	if sc.bus != "" {
-		bus, err := startBus(ctx, sc.bus)
-		if err != nil {
+		var err error
+		if t.bus, err = startBus(ctx, sc.bus); err != nil {
 			return t, err
 		}
-		defer bus.stop()
-		command = append(command, sc.bus, bus.url)
+		defer t.bus.stop()
+		command = append(command, sc.bus, t.bus.url)
 		if t.peer, err = start(ctx, command...); err != nil {
 			return t, err
 		}

@@ -4,13 +4,11 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -71,27 +69,8 @@ func (p *process) stop() {
 	}
 }
 
-// tick is the unit of times in /proc, USER_HZ: 100 a second on every Linux that Go runs on.
-const tick = 10 * time.Millisecond
-
 // cpu returns the time that all threads of the process have used.
-func (p *process) cpu() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	// The name, in parentheses, may hold anything. After it come the state (field 3) and numbers: utime is field 14.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	var sum time.Duration
-	for _, field := range fields[11:13] {
-		ticks, err := strconv.Atoi(field)
-		if err != nil {
-			return 0, err
-		}
-		sum += time.Duration(ticks) * tick
-	}
-	return sum, nil
-}
+func (p *process) cpu() (time.Duration, error) { return processCPU(p.cmd.Process.Pid) }
 
 // rss returns the resident memory of the process in bytes.
 func (p *process) rss() (float64, error) {

@@ -105,7 +105,7 @@ func (s *settings) table(res results) string {
 }
 
 // environment says what was measured, where and when.
-func (s *settings) environment(ctx context.Context, others []float64) string {
+func (s *settings) environment(ctx context.Context, others []float64, buses []string) string {
 	var b strings.Builder
 	line := func(name, value string) {
 		if value != "" {
@@ -119,6 +119,7 @@ func (s *settings) environment(ctx context.Context, others []float64) string {
 	}
 	line("Node", output(ctx, "node", "--version"))
 	line("socket.io", version(filepath.Join(filepath.Dir(s.node), "node_modules/socket.io/package.json")))
+	line("buses", strings.Join(buses, ", "))
 	line("CPU", fmt.Sprintf("%s, %d cores", field("/proc/cpuinfo", "model name"), runtime.NumCPU()))
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease") // without it there is no line
 	line("kernel", strings.TrimSpace(string(kernel)))

@@ -38,12 +38,17 @@ var scenarios = []scenario{
 	{rows: []string{"polling/echo"}, run: func(ctx context.Context, t *trial) error { return echoes(ctx, t, "polling/echo", load.Polling, 1) }},
 	{rows: []string{"binary/cpu", "binary/rate"}, run: binaries},
 	{rows: []string{"redis/cpu", "redis/p50", "redis/p99", "redis/p99.9"}, bus: "redis", run: func(ctx context.Context, t *trial) error {
-		return clusterBroadcasts(ctx, t, "redis")
+		_, err := clusterBroadcasts(ctx, t, "redis")
+		return err
 	}},
-	{rows: []string{"redis/8"}, bus: "redis", run: func(ctx context.Context, t *trial) error { return clusterInFlight(ctx, t, "redis/8", 1, 8) }},
+	{rows: []string{"redis/8"}, bus: "redis", run: clusterOfOneRoom("redis/8")},
 	{rows: []string{"redis/rooms"}, bus: "redis", run: func(ctx context.Context, t *trial) error {
-		return clusterInFlight(ctx, t, "redis/rooms", t.size.members/10, 32)
+		_, err := clusterInFlight(ctx, t, "redis/rooms", t.size.members/10, 32)
+		return err
 	}},
+	{rows: []string{"postgres/cpu", "postgres/p50", "postgres/p99", "postgres/p99.9", "postgres/db"}, bus: "postgres", run: postgresBroadcasts},
+	{rows: []string{"postgres/8"}, bus: "postgres", run: clusterOfOneRoom("postgres/8")},
+	{rows: []string{"postgres/rooms", "postgres/publishes", "postgres/db-rooms"}, bus: "postgres", run: postgresRooms},
 	{rows: []string{"churn/growth"}, once: true, run: churn},
 }
 

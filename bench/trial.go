@@ -19,7 +19,8 @@ import (
 // trial is one scenario on one server.
 type trial struct {
 	srv    *process
-	peer   *process // a second node beside it, joined by a bus; mostly nil
+	peer   *process // a second node beside it, joined by bus; mostly nil
+	bus    *bus     // the same
 	size   size
 	wanted func(row string) bool
 	values map[string]float64 // by row
@@ -108,43 +109,55 @@ func (t *trial) connect(ctx context.Context, g *load.Generator, n int, receive f
 
 // usage is what was used between two readings.
 type usage struct {
-	cpu, own, all, wall time.Duration // of the servers, of this process, of the machine
-	n                   float64       // things done
+	cpu, bus, own, all, wall time.Duration // of the servers, of what joins them, of this process, of the machine
+	n                        float64       // things done
 }
 
 // measure reads before and after f.
 func (t *trial) measure(count *atomic.Int64, f func() error) (usage, error) {
 	n, own, all, begin := count.Load(), ownCPU(), machineCPU(), time.Now()
-	cpu, err := t.cpu()
+	cpu, bus, err := t.cpu()
 	if err != nil {
 		return usage{}, err
 	}
 	if err := f(); err != nil {
 		return usage{}, err
 	}
-	after, err := t.cpu()
+	after, busAfter, err := t.cpu()
 	if err != nil {
 		return usage{}, err
 	}
-	u := usage{cpu: after - cpu, own: ownCPU() - own, all: machineCPU() - all, wall: time.Since(begin), n: float64(count.Load() - n)}
+	u := usage{
+		cpu: after - cpu, bus: busAfter - bus, own: ownCPU() - own, all: machineCPU() - all, wall: time.Since(begin), n: float64(count.Load() - n),
+	}
 	if u.n == 0 {
 		err = errors.New("nothing was done")
 	}
 	return u, errors.Join(err, t.lost.err())
 }
 
-// cpu returns the time that the servers have used.
-func (t *trial) cpu() (time.Duration, error) {
-	sum, err := t.srv.cpu()
+// cpu returns the time that the servers have used, and what joins them.
+func (t *trial) cpu() (servers, bus time.Duration, err error) {
+	servers, err = t.srv.cpu()
 	if t.peer == nil || err != nil {
-		return sum, err
+		return servers, 0, err
 	}
-	more, err := t.peer.cpu()
-	return sum + more, err
+	more, err1 := t.peer.cpu()
+	bus, err2 := t.bus.cpu()
+	return servers + more, bus, errors.Join(err1, err2)
 }
 
 // each returns the server's CPU time for each thing done, in units of unit.
 func (u usage) each(unit time.Duration) float64 { return float64(u.cpu) / float64(unit) / u.n }
+
+// busEach returns the same of what joins the servers.
+func (u usage) busEach(unit time.Duration) float64 { return float64(u.bus) / float64(unit) / u.n }
+
+// by returns what was used when n of what was counted are one.
+func (u usage) by(n int) usage {
+	u.n /= float64(n)
+	return u
+}
 
 func (u usage) rate() float64 { return u.n / u.wall.Seconds() }
 
@@ -152,10 +165,14 @@ func (u usage) rate() float64 { return u.n / u.wall.Seconds() }
 // meanwhile, who should not be there.
 func (t *trial) note(what string, u usage) {
 	share := func(d time.Duration) float64 { return 100 * d.Seconds() / u.wall.Seconds() }
-	others := max(0, share(u.all-u.cpu-u.own))
+	others := max(0, share(u.all-u.cpu-u.bus-u.own))
 	t.others = append(t.others, others)
-	t.notes = append(t.notes, fmt.Sprintf("%s: %.0f/s, %% of a core: server %.0f, generator %.0f, others %.0f",
-		what, u.rate(), share(u.cpu), share(u.own), others))
+	bus := ""
+	if t.bus != nil {
+		bus = fmt.Sprintf("bus %.0f, ", share(u.bus))
+	}
+	t.notes = append(t.notes, fmt.Sprintf("%s: %.0f/s, %% of a core: server %.0f, %sgenerator %.0f, others %.0f",
+		what, u.rate(), share(u.cpu), bus, share(u.own), others))
 }
 
 // latency sets a scenario's rows of percentiles.

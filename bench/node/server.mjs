@@ -1,5 +1,5 @@
 // The official server with the handlers of ../server/main.go. It prints the address it serves on, and ends when its
-// standard input does. With the arguments redis and a URL it is a node of a cluster.
+// standard input does. With the arguments redis or postgres and a URL it is a node of a cluster.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 
@@ -13,6 +13,9 @@ if (bus === "redis") {
   const subscriber = publisher.duplicate();
   await Promise.all([publisher.connect(), subscriber.connect()]);
   options.adapter = createAdapter(publisher, subscriber);
+} else if (bus === "postgres") {
+  const [{ createAdapter }, { default: pg }] = await Promise.all([import("@socket.io/postgres-adapter"), import("pg")]);
+  options.adapter = createAdapter(new pg.Pool({ connectionString: url }));
 }
 const io = new Server(http, options);
 

@@ -1,5 +1,6 @@
 // Command server is our side of the benchmark; bench/node/server.mjs is the other, with the same handlers. It prints the
-// address it serves on, and ends when its standard input does. With the arguments redis and a URL it is a node of a cluster.
+// address it serves on, and ends when its standard input does. With the arguments redis or postgres, and a
+// URL, it is a node of a cluster.
 package main
 
 import (
@@ -10,8 +11,10 @@ import (
 	"net/http"
 	"os"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/seed-0b620db0/patchbay/pkg/adapter/postgres"
 	"github.com/seed-0b620db0/patchbay/pkg/adapter/redis"
 	"github.com/seed-0b620db0/patchbay/pkg/eio"
 	"github.com/seed-0b620db0/patchbay/pkg/sio"
@@ -26,14 +29,11 @@ func main() {
 
 func run(args []string) error {
 	opts := &sio.Options{Engine: eio.Options{MaxHTTPBufferSize: 2_000_000}}
-	if len(args) == 2 && args[0] == "redis" {
-		o, err := goredis.ParseURL(args[1])
-		if err != nil {
+	if len(args) > 0 {
+		var err error
+		if opts.Adapter, err = busOf(args); err != nil {
 			return err
 		}
-		opts.Adapter = redis.New(goredis.NewClient(o), nil)
-	} else if len(args) > 0 {
-		return fmt.Errorf("unknown arguments %q", args)
 	}
 	srv := sio.NewServer(opts)
 	srv.On("echo", sio.Reply(func(_ context.Context, _ *sio.Socket, v string) (string, error) { return v, nil }))
@@ -61,4 +61,23 @@ func run(args []string) error {
 		failed <- err
 	}()
 	return <-failed
+}
+
+// busOf returns what joins this node to the others: all of it has its default settings.
+func busOf(args []string) (sio.NewAdapter, error) {
+	switch {
+	case len(args) == 2 && args[0] == "redis":
+		o, err := goredis.ParseURL(args[1])
+		if err != nil {
+			return nil, err
+		}
+		return redis.New(goredis.NewClient(o), nil), nil
+	case len(args) == 2 && args[0] == "postgres":
+		pool, err := pgxpool.New(context.Background(), args[1])
+		if err != nil {
+			return nil, err
+		}
+		return postgres.New(pool, nil), nil
+	}
+	return nil, fmt.Errorf("unknown arguments %q", args)
 }
