@@ -29,7 +29,7 @@ build: bin/gateway ## build bin/gateway
 
 .PHONY: test
 test: client npm ## run everything: Go tests with -race, stock clients, a browser
-	scripts/need gcc nodejs npm chromium redis-server nginx
+	scripts/need gcc nodejs npm chromium redis-server postgresql pgbouncer nginx
 	$(GOTEST) -timeout=15m ./...
 	PROTOCOL_TARGET=official go test -count=1 -timeout=5m ./test/protocol # the control: the rules hold for the official server
 
@@ -55,7 +55,7 @@ fuzz: ## run every fuzz target for FUZZTIME (20s) each
 
 .PHONY: bench
 bench: bench/node/node_modules/.package-lock.json ## measure our server beside Node's into bench/RESULTS.md, or what BENCHFLAGS say
-	scripts/need nodejs
+	scripts/need nodejs redis-server postgresql
 	CGO_ENABLED=0 go build -trimpath -o bin/bench-server ./bench/server
 	go build -o bin/bench ./bench
 	bin/bench $(or $(BENCHFLAGS),-out bench/RESULTS.md)
