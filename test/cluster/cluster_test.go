@@ -69,7 +69,7 @@ var suites = []suite{
 	{adapter: "streams"},
 	{adapter: "streams-sharded", files: "acks,fetch,server-side"},
 	{adapter: "postgres"},
-	{adapter: "postgres-0.4", files: "broadcast,fetch,rooms"},
+	{adapter: "postgres-0.4"},
 	{adapter: "postgres-0.3"},
 }
 

@@ -22,7 +22,7 @@ func TestHosts(t *testing.T) {
 	o.Listen = pgtest.PoolOf(t, url).Config().ConnConfig
 	newNode(l, s.Pool(t), o)
 
-	o = postgres.Options{}                                      // and when the pool goes there, too
+	o = postgres.Options{}                                         // and when the pool goes there, too
 	n := newNode(l, pgtest.PoolOf(t, url+"&connect_timeout=1"), o) // as the gateway has it
 	if downs := n.Downs(); len(downs) > 0 {
 		t.Error("it was up after", downs)
