@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -16,13 +17,20 @@ var runtimeOwned = []string{
 	"runtime.goparkunlock(", "runtime.runfinq(", "runtime.runFinalizers(", "runtime.runCleanups(",
 }
 
+var checked sync.Map // the tests that run with LeakCheck
+
 // LeakCheck fails the test when goroutines that it started are still there at its end, after a while in
 // which they may leave. It goes first in a test, so that its check runs after all other clean-ups. It
-// cannot tell tests apart that run in parallel: use it in those that do not.
+// cannot tell tests apart that run in parallel: use it in those that do not. The first call in a test counts: what is there at
+// another one works on.
 func LeakCheck(t testing.TB) {
 	t.Helper()
+	if _, again := checked.LoadOrStore(t, struct{}{}); again {
+		return
+	}
 	before := goroutines()
 	t.Cleanup(func() {
+		checked.Delete(t)
 		if left := await(before, Patience/4); len(left) > 0 {
 			t.Errorf("%d goroutines left behind:\n\n%s", len(left), strings.Join(left, "\n\n"))
 		}

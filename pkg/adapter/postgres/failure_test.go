@@ -153,13 +153,10 @@ func TestDeafListener(t *testing.T) {
 // TestQueueIsFull has a PostgreSQL that takes no more notifications.
 func TestQueueIsFull(t *testing.T) {
 	l := newLab(t)
-	s := pgtest.Start(t)
+	s, fill, drain := smallQueue(t)
 	a := newNode(l, s.Pool(t), impatient())
 	c := a.Client("/")
-	// Before 17 the queue has 8 GB, so this is how it would answer.
-	s.Exec(t, `CREATE SCHEMA "full"`, `CREATE FUNCTION "full".pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS $$
-		BEGIN RAISE program_limit_exceeded USING MESSAGE = 'too many notifications in the NOTIFY queue'; END $$`,
-		`ALTER DATABASE postgres SET search_path = "full", pg_catalog, public`, killOthers)
+	fill()
 	a.Says("does not read")
 	for i := range 10 {
 		if err := a.Emit(t.Context(), lab.Numbered, i); !errors.Is(err, adapter.ErrDown) {
@@ -167,8 +164,48 @@ func TestQueueIsFull(t *testing.T) {
 		}
 		c.Want(fmt.Sprintf(`2["n",%d]`, i))
 	}
-	s.Exec(t, "ALTER DATABASE postgres RESET search_path", killOthers)
+	drain()
 	a.AwaitUp("/")
+}
+
+// smallQueue returns a server whose queue can be filled. Before PostgreSQL 17 it has 8 GB, so that it only answers as if it were
+// full.
+func smallQueue(t *testing.T) (s *pgtest.Server, fill, drain func()) {
+	t.Helper()
+	s = pgtest.Start(t)
+	var version int
+	if err := s.Pool(t).QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
+		t.Fatal(err)
+	}
+	if version < 170000 {
+		fill = func() {
+			s.Exec(t, `CREATE SCHEMA "full"`, `CREATE FUNCTION "full".pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS $$
+				BEGIN RAISE program_limit_exceeded USING MESSAGE = 'too many notifications in the NOTIFY queue'; END $$`,
+				`ALTER DATABASE postgres SET search_path = "full", pg_catalog, public`, killOthers)
+		}
+		return s, fill, func() { s.Exec(t, "ALTER DATABASE postgres RESET search_path", killOthers) }
+	}
+	s = pgtest.Start(t, "max_notify_queue_pages=64")
+	conn, err := s.Pool(t).Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Release)
+	do := func(sql string) error {
+		_, err := conn.Exec(t.Context(), sql)
+		return err
+	}
+	fill = func() {
+		for _, sql := range []string{"LISTEN slow", "BEGIN"} { // it hears nothing before the end of the transaction
+			must(t, do(sql))
+		}
+		for i := 0; s.Do(fmt.Sprintf("SELECT pg_notify('slow', repeat('x', 7900) || %d)", i)) == nil; i++ {
+			if i == 1000 {
+				t.Fatal("the queue takes more than its bound")
+			}
+		}
+	}
+	return s, fill, func() { must(t, do("ROLLBACK")) }
 }
 
 const (

@@ -126,11 +126,21 @@ func (w *publisher) try(batch []*parcel) error {
 	defer cancel()
 	var err error
 	for range maxTries {
-		if err = w.transact(ctx, batch); err == nil || !pgconn.SafeToRetry(err) || ctx.Err() != nil {
+		err = w.transact(ctx, batch)
+		again := pgconn.SafeToRetry(err) || states(err, stateTooMuch) && w.hasRoom(ctx)
+		if err == nil || !again || ctx.Err() != nil {
 			break
 		}
 	}
 	return err
+}
+
+// hasRoom tells whether PostgreSQL's queue has room after all. What all listeners have read is let go of by who sends, which
+// nobody can any more once it is full; but it is also when one asks how full it is.
+func (w *publisher) hasRoom(ctx context.Context) bool {
+	var usage float64
+	err := w.link.pool.QueryRow(ctx, "SELECT pg_notification_queue_usage()").Scan(&usage)
+	return err == nil && usage < 1
 }
 
 // transact carries out batch: one exchange, which is one transaction.
