@@ -21,7 +21,11 @@ func TestDrain(t *testing.T) {
 	poll := polling.GetAsync()
 	eventually(t, "the poll waits", func() bool { return a.verdicts()[""] >= 3 })
 	w.Send("4last")
-	b.fwd.Drain(t.Context(), drain.Pace{Window: 50 * time.Millisecond})
+	done := make(chan struct{})
+	go func() { // ends within its window
+		defer close(done)
+		b.fwd.Drain(t.Context(), drain.Pace{Window: 50 * time.Millisecond})
+	}()
 	if r := poll.Wait(); r.Status != http.StatusOK || r.Body != "6" || !r.Closes {
 		t.Errorf("the poll: %d %q %v, closes: %v", r.Status, r.Body, r.Err, r.Closes)
 	}
@@ -29,6 +33,7 @@ func TestDrain(t *testing.T) {
 	if code := w.ExpectClose(); code != 1005 {
 		t.Errorf("close code %d", code)
 	}
+	<-done
 	a.mu.Lock()
 	if err, ok := a.closed[ws.SID]; !ok || err != nil {
 		t.Errorf("the owner: closed: %v, %v", ok, err)
