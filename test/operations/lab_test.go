@@ -45,33 +45,39 @@ import (
 // delay is how long a node that ends waits for its balancer. The checks of all balancers need less.
 const delay = 4 * time.Second
 
-var built string // the folder that TestMain removes
+var (
+	builtMu sync.Mutex
+	built   []string // the folders that TestMain removes
+)
 
 func TestMain(m *testing.M) {
 	m.Run()
-	if built != "" {
-		_ = os.RemoveAll(built) // of the system's temporary folder
+	for _, dir := range built {
+		_ = os.RemoveAll(dir) // of the system's temporary folder
 	}
 }
 
-// binary builds the gateway, with the race detector if the tests have it.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "balancers")
+// binary builds the gateway, with the race detector if the tests have it; plain never.
+var (
+	binary = sync.OnceValues(func() (string, error) { return build(raceEnabled) })
+	plain  = sync.OnceValues(func() (string, error) { return build(false) })
+)
+
+func build(race bool) (string, error) {
+	dir, err := os.MkdirTemp("", "operations")
 	if err != nil {
 		return "", err
 	}
-	built = dir
+	builtMu.Lock()
+	built = append(built, dir)
+	builtMu.Unlock()
 	out := filepath.Join(dir, "gateway")
-	args := []string{"build", "-o", out}
-	if raceEnabled {
-		args = append(args, "-race")
-	}
-	text, err := exec.Command("go", append(args, "../../cmd/gateway")...).CombinedOutput()
+	text, err := exec.Command("go", "build", "-race="+strconv.FormatBool(race), "-o", out, "../../cmd/gateway").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, text)
 	}
 	return out, nil
-})
+}
 
 // lab are three nodes on one Redis. Nothing is forwarded between them.
 type lab struct {
