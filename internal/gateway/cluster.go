@@ -16,6 +16,7 @@ import (
 	"github.com/seed-0b620db0/patchbay/internal/peers"
 	"github.com/seed-0b620db0/patchbay/pkg/adapter"
 	"github.com/seed-0b620db0/patchbay/pkg/adapter/redis"
+	"github.com/seed-0b620db0/patchbay/pkg/eio"
 	"github.com/seed-0b620db0/patchbay/pkg/sio"
 )
 
@@ -216,9 +217,13 @@ func (cl *cluster) owner(io *sio.Server) http.Handler {
 	if cl == nil || cl.forward == nil {
 		return nil
 	}
-	return cl.forward.Owner(io, func(sid string) {
+	return cl.forward.Owner(io, func(sid string, tunnel bool) {
+		t := eio.Polling
+		if tunnel {
+			t = eio.WebSocket
+		}
 		if s := io.Engine().Session(sid); s != nil {
-			s.Reroute()
+			s.Reroute(t)
 		}
 	})
 }

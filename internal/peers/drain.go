@@ -22,12 +22,19 @@ const (
 	maxReroutes    = 16              // asked for at a time
 )
 
+// The transport that a passage is of, in the query of a request to reroute it.
+const (
+	pollPassage   = "polling"
+	tunnelPassage = "websocket"
+)
+
 // passage is a request that may be under way for long: a poll that waits, or a connection that was upgraded.
 type passage struct {
-	peer  *Peer
-	query string
-	cut   func()
-	over  chan struct{} // closed at its end; made by Drain
+	peer      *Peer
+	transport string
+	query     string
+	cut       func()
+	over      chan struct{} // closed at its end; made by Drain
 }
 
 // pass enters p. The function that it returns takes it out again.
@@ -65,6 +72,7 @@ func (f *Forwarder) reroute(ctx context.Context, pace drain.Pace) {
 	}
 	f.mu.Unlock()
 	var moving sync.WaitGroup
+	var hang sync.Map // *Peer: it did not answer in time
 	places := make(chan struct{}, maxReroutes)
 	drain.Each(ctx, pace, nil, all, func(p *passage) {
 		select {
@@ -73,17 +81,29 @@ func (f *Forwarder) reroute(ctx context.Context, pace drain.Pace) {
 		default:
 		}
 		places <- struct{}{} // each is given back within rerouteTimeout
-		moving.Go(func() { f.move(ctx, p, func() { <-places }) })
+		if _, ok := hang.Load(p.peer); ok {
+			<-places
+			p.cut() // the next one would take as long, and others wait
+			return
+		}
+		moving.Go(func() {
+			f.move(ctx, p, func(err error) {
+				if errors.Is(err, context.DeadlineExceeded) {
+					hang.Store(p.peer, nil)
+				}
+				<-places
+			})
+		})
 	})
 	moving.Wait()
 }
 
-// move has the owner end a passage, or cuts it. asked is called when the owner has answered.
-func (f *Forwarder) move(ctx context.Context, p *passage, asked func()) {
+// move has the owner end a passage, or cuts it. asked is called when the owner has answered, or will not.
+func (f *Forwarder) move(ctx context.Context, p *passage, asked func(error)) {
 	ctx, cancel := context.WithTimeout(ctx, rerouteTimeout)
 	defer cancel()
 	err := f.askReroute(ctx, p)
-	asked()
+	asked(err)
 	if err != nil {
 		f.opts.Logger.Debug("reroute_failed", "peer", p.peer.Tag, "addr", p.peer.Addr, "error", err)
 		p.cut()
@@ -99,7 +119,8 @@ func (f *Forwarder) move(ctx context.Context, p *passage, asked func()) {
 var errNotRerouted = errors.New("the owner does not know how")
 
 func (f *Forwarder) askReroute(ctx context.Context, p *passage) error {
-	u := &url.URL{Scheme: "http", Host: p.peer.Addr, Path: Prefix + reroutePath, RawQuery: url.Values{"sid": {sidOf(p.query)}}.Encode()}
+	u := &url.URL{Scheme: "http", Host: p.peer.Addr, Path: Prefix + reroutePath}
+	u.RawQuery = url.Values{"sid": {sidOf(p.query)}, "transport": {p.transport}}.Encode()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), nil)
 	if err != nil {
 		return err

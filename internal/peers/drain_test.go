@@ -3,6 +3,7 @@ package peers_test
 import (
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,6 +51,72 @@ func TestDrain(t *testing.T) {
 	if v := b.result("failed") + b.result("aborted"); v > 0 {
 		t.Errorf("%d have failed", v)
 	}
+}
+
+// A client that is about to move to a WebSocket may be done with polling: its session ends before its way is cut.
+func TestDrainDuringUpgrade(t *testing.T) {
+	l := newLab(t)
+	a, b := l.start("a"), l.start("b")
+	c := elsewhere(a, b)
+	w := c.Probe()
+	asked := a.verdicts()[""]
+	done := make(chan struct{})
+	go func() { // ends with the connection, or cuts it
+		defer close(done)
+		b.fwd.Drain(t.Context(), drain.Pace{})
+	}()
+	eventually(t, "the owner is asked", func() bool { return a.verdicts()[""] > asked })
+	w.Send("5")
+	if code := w.ExpectClose(); code != 1005 {
+		t.Errorf("close code %d", code)
+	}
+	<-done
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err, ok := a.closed[c.SID]; !ok || err != nil {
+		t.Errorf("the owner: closed: %v, %v", ok, err)
+	}
+}
+
+// An owner that hangs holds nobody else up, and its own no longer than one of them.
+func TestDrainOfAnOwnerThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newBubble(t)
+		l.engine.PingInterval = time.Hour
+		a, b, c := l.start("a"), l.start("b"), l.start("c")
+		const n = 100
+		answers := make(chan string, n)
+		var hung sync.WaitGroup
+		for range n {
+			sid := a.open()
+			hung.Go(func() { _, _, _ = b.ask(t.Context(), http.MethodGet, sid, "") }) // it is cut
+			sid = c.open()
+			go func() { // ends by Drain
+				_, answer, err := b.ask(t.Context(), http.MethodGet, sid, "")
+				answers <- fmt.Sprint(answer, err)
+			}()
+		}
+		synctest.Wait()
+		a.mu.Lock()
+		a.front = func(http.Handler) http.Handler {
+			return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		}
+		a.mu.Unlock()
+		begun := time.Now()
+		b.fwd.Drain(t.Context(), drain.Pace{})
+		if took := time.Since(begun); took > 3*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		for range n {
+			if got := <-answers; got != "6<nil>" {
+				t.Errorf("of the other: %q", got)
+			}
+		}
+		hung.Wait()
+		b.shutdown()
+		a.shutdown()
+		c.shutdown()
+	})
 }
 
 func TestDrainIsPaced(t *testing.T) {
@@ -105,6 +172,23 @@ func TestDrainCuts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Nor can a client have a node ask for it.
+func TestRerouteIsNotForwarded(t *testing.T) {
+	l := newLab(t)
+	a, b := l.start("a"), l.start("b")
+	c := elsewhere(a, b)
+	w, _ := c.Upgrade()
+	for _, method := range []string{http.MethodPost, http.MethodGet} {
+		for _, path := range []string{"/.reroute", "/%2ereroute"} {
+			if r := c.Do(method, b.base+path+"?transport=websocket&sid="+c.SID, nil, nil); r.Status != http.StatusNotFound {
+				t.Errorf("%s %s: %d %q", method, path, r.Status, r.Body)
+			}
+		}
+	}
+	w.Send("4x")
+	w.Expect("4x")
 }
 
 // Nobody but a node can ask for it.

@@ -197,7 +197,7 @@ func ownerOf(r *http.Request) string {
 func (f *Forwarder) Edge(local http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tag := ownerOf(r)
-		if tag == "" || tag == f.opts.Tag {
+		if tag == "" || tag == f.opts.Tag || r.URL.Path == reroutePath {
 			local.ServeHTTP(w, r)
 			return
 		}
@@ -289,7 +289,7 @@ func (f *Forwarder) attempt(w http.ResponseWriter, r *http.Request, in *body, pe
 	a := &attempt{peer: peer, begun: time.Now(), timer: time.AfterFunc(f.opts.Timeout, cancel)}
 	defer a.timer.Stop()
 	if r.Method == http.MethodGet { // it may be a poll
-		defer f.pass(&passage{peer: peer, query: r.URL.RawQuery, cut: cancel})()
+		defer f.pass(&passage{peer: peer, transport: pollPassage, query: r.URL.RawQuery, cut: cancel})()
 	}
 	r = r.WithContext(context.WithValue(ctx, attemptKey{}, a))
 	if in != nil {

@@ -268,8 +268,12 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	}
 }
 
-func (n *node) reroute(sid string) {
+func (n *node) reroute(sid string, tunnel bool) {
+	t := eio.Polling
+	if tunnel {
+		t = eio.WebSocket
+	}
 	if s := n.Session(sid); s != nil {
-		s.Reroute()
+		s.Reroute(t)
 	}
 }

@@ -12,8 +12,9 @@ import (
 func takenBy(tag string) string { return "taken by " + tag }
 
 // Owner returns a handler for the internal listener, below [Prefix]: what other nodes forward goes to local, as if the client
-// were here. reroute is called for sessions that another node does not want to forward any longer.
-func (f *Forwarder) Owner(local http.Handler, reroute func(sid string)) http.Handler {
+// were here. reroute is called for sessions that another node does not want to forward any longer; tunnel: over the WebSocket, not
+// the poll that waits.
+func (f *Forwarder) Owner(local http.Handler, reroute func(sid string, tunnel bool)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := f.verify(r)
 		f.opts.Accepted(err)
@@ -25,7 +26,7 @@ func (f *Forwarder) Owner(local http.Handler, reroute func(sid string)) http.Han
 		}
 		w.Header().Set(Header, takenBy(f.opts.Tag))
 		if r.URL.Path == Prefix+reroutePath {
-			reroute(sidOf(r.URL.RawQuery))
+			reroute(sidOf(r.URL.RawQuery), r.URL.Query().Get("transport") == tunnelPassage)
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}

@@ -50,7 +50,7 @@ func (f *Forwarder) upgrade(w http.ResponseWriter, r *http.Request, peer *Peer) 
 		return Unreachable, err
 	}
 	t := &tunnel{f: f, owner: owner}
-	t.passage = passage{peer: peer, query: strings.Clone(r.URL.RawQuery), cut: t.closeOwner}
+	t.passage = passage{peer: peer, transport: tunnelPassage, query: strings.Clone(r.URL.RawQuery), cut: t.closeOwner}
 	abort := context.AfterFunc(ctx, t.closeOwner)
 	t.events[0] = context.AfterFunc(peer.gone, t.closeOwner) //nolint:contextcheck // an event, not a call's context
 	t.events[1] = context.AfterFunc(f.stopped, t.closeOwner) //nolint:contextcheck // the same

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/seed-0b620db0/patchbay/internal/drain"
@@ -41,58 +40,57 @@ const lateness = 5 * time.Second
 // departures are the polling sessions that were sent away a moment ago, for no fault of theirs. Posts that were on their way
 // meanwhile are answered as if they had come in time: to a client an error is worse than the end that it is about to hear of.
 type departures struct {
-	ids   map[string]struct{}
-	order []leftAt // those in ids
-}
-
-type leftAt struct {
-	id string
-	at time.Time
+	at    map[string]time.Time
+	order []string // of the ids in at
 }
 
 func (d *departures) add(id string, now time.Time) {
-	for len(d.order) > 0 && now.Sub(d.order[0].at) > lateness {
-		delete(d.ids, d.order[0].id)
+	for len(d.order) > 0 && now.Sub(d.at[d.order[0]]) > lateness {
+		delete(d.at, d.order[0])
 		d.order = d.order[1:]
 	}
-	if d.ids == nil {
-		d.ids = make(map[string]struct{})
+	if d.at == nil {
+		d.at = make(map[string]time.Time)
 	}
-	d.ids[id] = struct{}{}
-	d.order = append(d.order, leftAt{id, now})
+	d.at[id] = now
+	d.order = append(d.order, id)
 }
 
-// sentAway notes that the client of a polling session is about to hear that it has to come again.
-func (srv *Server) sentAway(id string, reason CloseReason) {
+// sentAway notes that the client of a polling session is about to hear that it has to come again, if that is what the reason
+// means.
+func (srv *Server) sentAway(id string, reason CloseReason) bool {
 	if reason != ReasonShutdown && reason != ReasonConnectionAge {
-		return
-	}
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	srv.departed.add(id, time.Now())
-}
-
-// late tells whether the request is a post that came too late, for no fault of its client's.
-func (srv *Server) late(r *http.Request, query url.Values, refused *ConnectionError) bool {
-	if refused.Code != CodeSessionUnknown || r.Method != http.MethodPost {
 		return false
 	}
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	_, ok := srv.departed.ids[query.Get("sid")]
-	return ok
+	srv.departed.add(id, time.Now())
+	return true
 }
 
-// Reroute has the client go on by another way, for a way that is about to close: a poll that waits is answered, so that the next
-// one is made, and a WebSocket ends with [ReasonShutdown] after what is queued has gone out.
-func (s *Session) Reroute() {
+// late tells whether the request is a post that came too late, for no fault of its client's.
+func (srv *Server) late(r *http.Request, refused *ConnectionError) bool {
+	if refused.Code != CodeSessionUnknown || r.Method != http.MethodPost {
+		return false
+	}
+	id := lastValues(r.URL.RawQuery).Get("sid")
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	at, ok := srv.departed.at[id]
+	return ok && time.Since(at) <= lateness
+}
+
+// Reroute has the client go on by another way, for a way of this transport that is about to close: a poll that waits is answered,
+// so that the next one is made, and a WebSocket ends with [ReasonShutdown] after what is queued has gone out, and so does a
+// session that is about to move to one: a client whose upgrade is cut may be done with polling already.
+func (s *Session) Reroute(t Transport) {
 	s.mu.Lock()
-	stream := s.stream != nil
-	if !stream {
+	over := t == WebSocket && (s.stream != nil || s.probe != nil)
+	if t == Polling {
 		s.answerPollLocked()
 	}
 	s.mu.Unlock()
-	if stream {
+	if over {
 		s.shut(ReasonShutdown)
 	}
 }
@@ -135,11 +133,11 @@ func (srv *Server) inTimeLocked(now time.Time) bool {
 	if srv.opts.HandshakeRate == 0 {
 		return true
 	}
-	each := time.Second / time.Duration(srv.opts.HandshakeRate)
+	each := max(time.Second/time.Duration(srv.opts.HandshakeRate), 1)
 	if srv.shaken.Before(now) {
 		srv.shaken = now
 	}
-	if srv.shaken.Sub(now) > each*time.Duration(srv.opts.HandshakeBurst-1) {
+	if ahead := (srv.shaken.Sub(now) + each - 1) / each; ahead >= time.Duration(srv.opts.HandshakeBurst) { // a product might overflow
 		return false
 	}
 	srv.shaken = srv.shaken.Add(each)

@@ -1,8 +1,11 @@
 package eio_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
+	"math"
 	"net/http"
 	"slices"
 	"sync"
@@ -189,6 +192,64 @@ func TestPostAfterTheEnd(t *testing.T) {
 	})
 }
 
+// Nor does one whose body is still on its way.
+func TestPostDuringTheEnd(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, l *lab) {
+		p := l.poller()
+		poll := p.pollLater()
+		c := p.rawPost(10, "4half")
+		if err := l.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		wantResponse(t, poll.wait(), http.StatusOK, "1")
+		fmt.Fprint(c, " done")
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if body, err := io.ReadAll(res.Body); res.StatusCode != http.StatusOK || string(body) != "ok" || err != nil {
+			t.Errorf("%d %q %v", res.StatusCode, body, err)
+		}
+		p.peer.wantMessages(t)
+	})
+}
+
+// A way of one transport closes: what goes over another stays, and an upgrade ends in an orderly way, before it has to be cut.
+func TestReroute(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, l *lab) {
+		p := l.poller()
+		poll := p.pollLater()
+		p.peer.s.Reroute(eio.WebSocket) // of which it has none
+		p.peer.s.Reroute(eio.Polling)
+		wantResponse(t, poll.wait(), http.StatusOK, "6")
+		w := p.probe()
+		w.send("2probe")
+		w.want("3probe")
+		p.peer.s.Reroute(eio.Polling)
+		w.send("5")
+		synctest.Wait()
+		p.peer.s.Reroute(eio.Polling)
+		p.peer.wantOpen(t)
+		_ = p.peer.s.Send(text("last"))
+		p.peer.s.Reroute(eio.WebSocket)
+		w.want("4last")
+		w.wantClose(1005)
+		p.peer.wantEnd(t, eio.ReasonShutdown)
+	})
+	bubble(t, nil, func(t *testing.T, l *lab) {
+		p := l.poller()
+		w := p.probe()
+		w.send("2probe")
+		w.want("3probe")
+		p.wantPoll(t, "6")
+		p.peer.s.Reroute(eio.WebSocket)
+		w.send("5") // may have been on its way
+		w.wantClose(1005)
+		p.peer.wantEnd(t, eio.ReasonShutdown)
+	})
+}
+
 // What is remembered of such clients is forgotten.
 func TestPostLongAfterTheEnd(t *testing.T) {
 	bubble(t, &eio.Options{MaxAge: time.Minute, PingInterval: 5 * time.Second}, func(t *testing.T, l *lab) {
@@ -202,7 +263,7 @@ func TestPostLongAfterTheEnd(t *testing.T) {
 		}
 		first := aged()
 		first.wantPost(t, "4")
-		aged()
+		time.Sleep(6 * time.Second)
 		wantResponse(t, first.post("4"), http.StatusBadRequest, `{"code":1,"message":"Session ID unknown"}`)
 	})
 }
@@ -269,6 +330,8 @@ func TestHandshakeRate(t *testing.T) {
 		{rate: 10, want: []int{10, 10, 10}},
 		{rate: 10, burst: 25, want: []int{25, 10, 10}},
 		{rate: 2, burst: 1, want: []int{1, 1, 1}},
+		{rate: 1, burst: math.MaxInt, want: []int{100, 100}},
+		{rate: math.MaxInt, want: []int{100, 100}},
 		{want: []int{100, 100}},
 	} {
 		t.Run(fmt.Sprint(c.rate, "/", c.burst), func(t *testing.T) {

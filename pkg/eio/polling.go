@@ -115,8 +115,11 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 		defer s.sent(batch)
 	}
 	if closing { // the batch ends with the close packet; who has read it finds no session any more
-		s.srv.sentAway(s.id, reason)
-		s.end(reason, nil, farewellAbort)
+		how := farewellAbort
+		if s.srv.sentAway(s.id, reason) {
+			how = farewellSent
+		}
+		s.end(reason, nil, how)
 	}
 	n, err := s.respond(w, r, batch)
 	if err != nil {

@@ -190,8 +190,6 @@ func (srv *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := lastValues(r.URL.RawQuery)
 	s, refused := srv.verify(r, query)
 	switch {
-	case refused != nil && srv.late(r, query, refused):
-		_ = srv.writePolling(w, r, "text/html", []byte("ok"), false) // the client may have gone
 	case refused != nil:
 		srv.refuse(w, r, refused)
 	case s == nil:
@@ -270,6 +268,10 @@ func validHeaderValue(v string) bool {
 
 // refuse answers a request with an error of the protocol: JSON, or text for a WebSocket.
 func (srv *Server) refuse(w http.ResponseWriter, r *http.Request, e *ConnectionError) {
+	if srv.late(r, e) {
+		_ = srv.writePolling(w, r, "text/html", []byte("ok"), false) // the client may have gone
+		return
+	}
 	srv.refused(r, e)
 	h := w.Header()
 	if e.Status == http.StatusServiceUnavailable {

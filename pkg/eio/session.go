@@ -513,6 +513,7 @@ const (
 	farewellNoop                  // the same, but a noop for the poll: the client closed and expects nothing
 	farewellNone                  // the caller closes the WebSocket
 	farewellAbort                 // nobody listens
+	farewellSent                  // the poll has it; a post that is on its way is taken in, as an error would be sooner there
 )
 
 // fail ends the session for a fault; what is queued is lost.
@@ -529,7 +530,7 @@ func (s *Session) end(reason CloseReason, err error, how farewell) {
 	s.state = stateClosed
 	s.timer.Stop()
 	stream, probe, pending, dropped := s.stream, s.probe, s.poll, s.bytes
-	if p := s.post; p != nil && (!p.processing || errors.Is(err, errPostOverlap)) {
+	if p := s.post; p != nil && how != farewellSent && (!p.processing || errors.Is(err, errPostOverlap)) {
 		p.abort() // under the lock, or it could meet the next request of that connection
 	}
 	if pending != nil { // under the lock: a poll that wakes up and is no longer the session's must find its last word
