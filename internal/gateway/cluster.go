@@ -289,10 +289,31 @@ func (cl *cluster) advertised(ctx context.Context, admin net.Addr) string {
 	return net.JoinHostPort("127.0.0.1", port)
 }
 
-// drain has the clients whose requests this node forwards go by way of others, at the pace of its own clients.
-func (cl *cluster) drain(ctx context.Context) {
+// drain has the clients whose requests this node forwards go by way of others.
+func (cl *cluster) drain(ctx context.Context, pace drain.Pace) {
 	if cl != nil && cl.forward != nil {
-		cl.forward.Drain(ctx, drain.Pace{Window: cl.cfg.DrainWindow, Rate: cl.cfg.DrainRate})
+		cl.forward.Drain(ctx, pace)
+	}
+}
+
+// restTimeout is how long a node goes on for those who have come last.
+const restTimeout = 2 * time.Second
+
+// drainRest is drain at once, for those who have come meanwhile, until none is left.
+func (cl *cluster) drainRest(ctx context.Context, none <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, restTimeout)
+	defer cancel()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		cl.drain(ctx, drain.Pace{})
+		select {
+		case <-ticker.C: // a request may not have got to the forwarder yet
+		case <-none:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -242,6 +242,30 @@ func TestForwardingShutdown(t *testing.T) {
 	}
 }
 
+// Some balancers send it clients up to the end: none of them gets an error but that it is not there any more.
+func TestForwardingUntilTheEnd(t *testing.T) {
+	g := newGrid(t)
+	a, b := g.start(), g.start()
+	var polling sync.WaitGroup
+	const n = 8
+	for range n {
+		c := a.client()
+		c.Handshake()
+		c.Base = b.public
+		polling.Go(func() { // ends with b
+			for r := c.Get(); r.Err == nil; r = c.Get() {
+				if r.Status != http.StatusOK {
+					t.Errorf("%d %q", r.Status, r.Body)
+					return
+				}
+			}
+		})
+	}
+	eventually(t, "polls wait", func() bool { return a.scrape()[`patchbay_peer_requests_total{result="accepted"}`] >= n })
+	b.shutdown()
+	polling.Wait()
+}
+
 const modules = "../../test/conformance/node_modules"
 
 // The stock client, over each transport and through an upgrade, with each request at another node.

@@ -14,6 +14,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/seed-0b620db0/patchbay/internal/drain"
 	"github.com/seed-0b620db0/patchbay/pkg/eio"
 	"github.com/seed-0b620db0/patchbay/pkg/sio"
 )
@@ -179,14 +180,22 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	sessions := g.io.Engine().Len()
 	g.log.Info("draining", "sessions", sessions, "window", g.cfg.DrainWindow.String(), "rate", g.cfg.DrainRate)
 	var forwarding sync.WaitGroup
-	forwarding.Go(func() { g.cluster.drain(ctx) })
+	forwarding.Go(func() { g.cluster.drain(ctx, drain.Pace{Window: g.cfg.DrainWindow, Rate: g.cfg.DrainRate}) })
 	err = errors.Join(err, g.io.Shutdown(ctx))
 	forwarding.Wait()
 	if sessions > 0 { // they are told, but what they sent before they heard of it may still be on its way
 		sleep(ctx, linger)
 	}
-	g.cluster.stopForwarding()
+	forwarding.Add(1)
+	closed := make(chan struct{})
+	g.public.RegisterOnShutdown(func() { // nobody can come any more; some have, while the others were sent away
+		defer forwarding.Done()
+		g.cluster.drainRest(ctx, closed)
+		g.cluster.stopForwarding()
+	})
 	err = errors.Join(err, g.public.Shutdown(ctx))
+	close(closed)
+	forwarding.Wait()
 	g.cluster.leave(ctx)
 	err = errors.Join(err, g.admin.Shutdown(ctx), g.public.Close(), g.admin.Close())
 	servers.Wait()

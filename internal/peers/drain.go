@@ -20,6 +20,7 @@ const reroutePath = "/.reroute"
 const (
 	rerouteTimeout = 2 * time.Second // for an owner to hear of it, and for the client to get the last answer
 	maxReroutes    = 16              // asked for at a time
+	firstPause     = 50 * time.Millisecond
 )
 
 // The transport that a passage is of, in the query of a request to reroute it.
@@ -71,48 +72,60 @@ func (f *Forwarder) reroute(ctx context.Context, pace drain.Pace) {
 		}
 	}
 	f.mu.Unlock()
-	var moving sync.WaitGroup
-	var hang sync.Map // *Peer: it did not answer in time
-	places := make(chan struct{}, maxReroutes)
+	m := rerouting{f: f, places: make(chan struct{}, maxReroutes)}
 	drain.Each(ctx, pace, nil, all, func(p *passage) {
 		select {
 		case <-p.over:
 			return
 		default:
 		}
-		places <- struct{}{} // each is given back within rerouteTimeout
-		if _, ok := hang.Load(p.peer); ok {
-			<-places
+		m.places <- struct{}{} // each is given back within rerouteTimeout
+		if _, ok := m.hang.Load(p.peer); ok {
+			<-m.places
 			p.cut() // the next one would take as long, and others wait
 			return
 		}
-		moving.Go(func() {
-			f.move(ctx, p, func(err error) {
-				if errors.Is(err, context.DeadlineExceeded) {
-					hang.Store(p.peer, nil)
-				}
-				<-places
-			})
-		})
+		m.moving.Go(func() { m.move(ctx, p) })
 	})
-	moving.Wait()
+	m.moving.Wait()
 }
 
-// move has the owner end a passage, or cuts it. asked is called when the owner has answered, or will not.
-func (f *Forwarder) move(ctx context.Context, p *passage, asked func(error)) {
+type rerouting struct {
+	f      *Forwarder
+	places chan struct{}
+	hang   sync.Map // *Peer: it did not answer in time
+	moving sync.WaitGroup
+}
+
+// move has the owner end a passage, or cuts it. It has a place, and gives it back.
+func (m *rerouting) move(ctx context.Context, p *passage) {
 	ctx, cancel := context.WithTimeout(ctx, rerouteTimeout)
 	defer cancel()
-	err := f.askReroute(ctx, p)
-	asked(err)
-	if err != nil {
-		f.opts.Logger.Debug("reroute_failed", "peer", p.peer.Tag, "addr", p.peer.Addr, "error", err)
-		p.cut()
-		return
-	}
-	select {
-	case <-p.over:
-	case <-ctx.Done():
-		p.cut()
+	for pause := firstPause; ; pause *= 2 {
+		err := m.f.askReroute(ctx, p)
+		if errors.Is(err, context.DeadlineExceeded) && pause == firstPause {
+			m.hang.Store(p.peer, nil)
+		}
+		<-m.places
+		if err != nil {
+			m.f.opts.Logger.Debug("reroute_failed", "peer", p.peer.Tag, "addr", p.peer.Addr, "error", err)
+			p.cut()
+			return
+		}
+		select {
+		case <-p.over:
+			return
+		case <-ctx.Done():
+			p.cut()
+			return
+		case <-time.After(pause): // the request may have overtaken the poll
+		}
+		select {
+		case m.places <- struct{}{}:
+		case <-ctx.Done():
+			p.cut()
+			return
+		}
 	}
 }
 

@@ -78,6 +78,38 @@ func TestDrainDuringUpgrade(t *testing.T) {
 	}
 }
 
+// A poll that gets to its owner after the request to reroute it is answered all the same.
+func TestDrainOvertakesAPoll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newBubble(t)
+		l.engine.PingInterval = time.Hour
+		a, b := l.start("a"), l.start("b")
+		sid := a.open()
+		a.mu.Lock()
+		a.front = func(h http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodGet {
+					time.Sleep(300 * time.Millisecond) // in the bubble
+				}
+				h.ServeHTTP(w, r)
+			})
+		}
+		a.mu.Unlock()
+		done := make(chan struct{})
+		go func() { // ends by Drain
+			defer close(done)
+			if status, answer, err := b.ask(t.Context(), http.MethodGet, sid, ""); answer != "6" || err != nil {
+				t.Errorf("%d %q, %v", status, answer, err)
+			}
+		}()
+		synctest.Wait()
+		b.fwd.Drain(t.Context(), drain.Pace{})
+		<-done
+		b.shutdown()
+		a.shutdown()
+	})
+}
+
 // An owner that hangs holds nobody else up, and its own no longer than one of them.
 func TestDrainOfAnOwnerThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
