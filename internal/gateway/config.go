@@ -35,7 +35,7 @@ type Config struct {
 
 	ShutdownDelay   time.Duration `env:"SHUTDOWN_DELAY" envDefault:"0s" help:"after SIGTERM, time for the balancer to see that the node is not ready"`
 	DrainWindow     time.Duration `env:"DRAIN_WINDOW" envDefault:"10s" help:"after that, time over which connections are closed, at random moments; 0 is at once"`
-	DrainRate       int           `env:"DRAIN_RATE" envDefault:"0" help:"connections closed a second instead, whatever time that takes; 0 is what follows from GATEWAY_DRAIN_WINDOW"`
+	DrainRate       int           `env:"DRAIN_RATE" envDefault:"0" help:"connections closed a second instead, more if GATEWAY_SHUTDOWN_TIMEOUT is too short for that; 0 is what follows from GATEWAY_DRAIN_WINDOW"`
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"30s" help:"bounds all that comes after the delay: to close connections, three quarters of it at most, and to finish handlers"`
 
 	MaxConnectionAge       time.Duration `env:"MAX_CONNECTION_AGE" envDefault:"0s" help:"close connections of this age, so that they spread over nodes that were added; 0 is never"`

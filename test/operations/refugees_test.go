@@ -90,13 +90,13 @@ type refugee struct{ f *flight }
 
 func (*refugee) Receive(*load.Client, *load.Message) {}
 
-// Lost has it come back, to one of the others, as a stock client does: after one second, then two, four, five, each give or take
-// half of it.
+// Lost has it come back, to one of the others, as a stock client does: after one second, then two, four and so on, each give or take
+// half of it, and five at most.
 func (r *refugee) Lost(*load.Client, error) {
 	f := r.f
 	go func() { // ends when it is back, or with the process
-		for delay := time.Second; f.ctx.Err() == nil; delay = min(2*delay, 5*time.Second) {
-			time.Sleep(delay/2 + rand.N(delay)) // of the protocol
+		for delay := time.Second; f.ctx.Err() == nil; delay = min(2*delay, time.Minute) {
+			time.Sleep(min(delay/2+rand.N(delay), 5*time.Second)) // of the protocol
 			f.attempts.Add(1)
 			_, err := f.to[1+rand.IntN(2)].Connect(f.ctx, settler{f})
 			switch {
