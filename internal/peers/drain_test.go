@@ -120,11 +120,10 @@ func TestDrainOfAnOwnerThatHangs(t *testing.T) {
 		answers := make(chan string, n)
 		var hung sync.WaitGroup
 		for range n {
-			sid := a.open()
-			hung.Go(func() { _, _, _ = b.ask(t.Context(), http.MethodGet, sid, "") }) // it is cut
-			sid = c.open()
+			cut, moved := a.open(), c.open()
+			hung.Go(func() { _, _, _ = b.ask(t.Context(), http.MethodGet, cut, "") }) // whatever it is told
 			go func() { // ends by Drain
-				_, answer, err := b.ask(t.Context(), http.MethodGet, sid, "")
+				_, answer, err := b.ask(t.Context(), http.MethodGet, moved, "")
 				answers <- fmt.Sprint(answer, err)
 			}()
 		}
