@@ -2,6 +2,7 @@ package eio_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -119,6 +120,7 @@ func TestDrainServesTheRest(t *testing.T) {
 	bubble(t, &eio.Options{DrainWindow: time.Hour}, func(t *testing.T, l *lab) {
 		c, p := l.ws(), l.poller()
 		done := make(chan error)
+		begun := time.Now()
 		go func() { done <- l.Shutdown(t.Context()) }()
 		synctest.Wait()
 		_ = c.peer.s.Send(text("a"))
@@ -139,8 +141,8 @@ func TestDrainServesTheRest(t *testing.T) {
 		}
 		c.Close() // by themselves they are done before the window is over
 		p.wantPost(t, "1")
-		if err := <-done; err != nil {
-			t.Error(err)
+		if err := <-done; err != nil || time.Since(begun) > time.Minute {
+			t.Errorf("%v, after %v", err, time.Since(begun))
 		}
 	})
 }
@@ -255,7 +257,8 @@ func TestPostLongAfterTheEnd(t *testing.T) {
 	bubble(t, &eio.Options{MaxAge: time.Minute, PingInterval: 5 * time.Second}, func(t *testing.T, l *lab) {
 		aged := func() *poller {
 			p := l.poller()
-			for r := p.poll(); r.body == "2"; r = p.poll() {
+			begun := time.Now()
+			for r := p.poll(); r.body == "2" && time.Since(begun) < time.Hour; r = p.poll() {
 				p.wantPost(t, "3")
 			}
 			p.peer.wantEnd(t, eio.ReasonConnectionAge)
@@ -264,6 +267,10 @@ func TestPostLongAfterTheEnd(t *testing.T) {
 		first := aged()
 		first.wantPost(t, "4")
 		time.Sleep(6 * time.Second)
+		aged()
+		if n := l.Departed(); n != 1 {
+			t.Errorf("%d are remembered", n)
+		}
 		wantResponse(t, first.post("4"), http.StatusBadRequest, `{"code":1,"message":"Session ID unknown"}`)
 	})
 }
@@ -297,7 +304,7 @@ func TestMaxAge(t *testing.T) {
 					}
 					p := l.poller()
 					go func() {
-						for r := p.poll(); r.body == "2"; r = p.poll() {
+						for r := p.poll(); r.body == "2" && time.Since(e.begun) < 2*age; r = p.poll() {
 							p.wantPost(t, "3")
 						}
 					}()
@@ -325,11 +332,13 @@ func TestMaxAge(t *testing.T) {
 func TestHandshakeRate(t *testing.T) {
 	for _, c := range []struct {
 		rate, burst int
-		want        []int // handshakes of 100 that succeed, second by second
+		pause       time.Duration // default one second
+		want        []int         // handshakes of 100 that succeed, then, and after each pause
 	}{
 		{rate: 10, want: []int{10, 10, 10}},
 		{rate: 10, burst: 25, want: []int{25, 10, 10}},
 		{rate: 2, burst: 1, want: []int{1, 1, 1}},
+		{rate: 2, burst: 1, pause: 250 * time.Millisecond, want: []int{1, 0, 1, 0, 1}},
 		{rate: 1, burst: math.MaxInt, want: []int{100, 100}},
 		{rate: math.MaxInt, want: []int{100, 100}},
 		{want: []int{100, 100}},
@@ -353,7 +362,7 @@ func TestHandshakeRate(t *testing.T) {
 						}
 					}
 					got = append(got, n)
-					time.Sleep(time.Second)
+					time.Sleep(cmp.Or(c.pause, time.Second))
 				}
 				if !slices.Equal(got, c.want) {
 					t.Errorf("opened %v, want %v", got, c.want)
