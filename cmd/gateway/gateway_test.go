@@ -311,6 +311,26 @@ func TestDrainWindow(t *testing.T) {
 	}
 }
 
+// A client that was sent away may have sent something before it heard of it: the node is still there to take it.
+func TestPostAfterTheLastSession(t *testing.T) {
+	p := start(t, "GATEWAY_JWT_SECRET=")
+	c := p.client()
+	c.Handshake()
+	poll := c.GetAsync()
+	p.signal(syscall.SIGTERM) // the poll gets its end, whether it comes before or after
+	if r := poll.Wait(); r.Status != http.StatusOK || r.Body != "1" {
+		t.Fatalf("the poll: %d %q %v", r.Status, r.Body, r.Err)
+	}
+	for range 20 {
+		if r := c.Post("4x"); r.Status != http.StatusOK || r.Body != "ok" {
+			t.Fatalf("%d %q %v", r.Status, r.Body, r.Err)
+		}
+	}
+	if state := p.wait(5 * time.Second); state.ExitCode() != 0 {
+		t.Errorf("%v: %v", state, p.lines())
+	}
+}
+
 func TestShutdownDelay(t *testing.T) {
 	p := start(t, "GATEWAY_JWT_SECRET=", "GATEWAY_SHUTDOWN_DELAY=1m")
 	ws := p.client().Open()

@@ -55,15 +55,10 @@ func (f *Forwarder) pass(p *passage) (over func()) {
 
 // Drain has clients find another way to the nodes that their sessions are on, at the pace: polls that wait are answered, and
 // tunnels end, both by their owners, so that nothing is lost; from now on answers end their connection, on which the next
-// request would come to this node. It returns when that is done, or ctx is. What is forwarded all the same is left to
+// request would come to this node. It returns when that is done, or ctx is. What has come meanwhile is left to another call, or to
 // [Forwarder.Stop].
 func (f *Forwarder) Drain(ctx context.Context, pace drain.Pace) {
 	f.draining.Store(true)
-	f.reroute(ctx, pace)
-	f.reroute(ctx, drain.Pace{}) // who has come over a connection from before
-}
-
-func (f *Forwarder) reroute(ctx context.Context, pace drain.Pace) {
 	f.mu.Lock()
 	all := slices.Collect(maps.Keys(f.passages))
 	for _, p := range all {
