@@ -299,6 +299,16 @@ func TestDrainWindow(t *testing.T) {
 			ends <- time.Since(begun)
 		}()
 	}
+	handshake := p.public + "/socket.io/?EIO=4&transport=polling"
+	r := p.client().Do(http.MethodGet, handshake, nil, nil)
+	for ; r.Status == http.StatusOK; r = p.client().Do(http.MethodGet, handshake, nil, nil) { // it has not begun
+	}
+	if r.Status != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
+		t.Errorf("%d %v %v", r.Status, r.Header, r.Err)
+	}
+	if !strings.Contains(p.client().Do(http.MethodGet, p.admin+"/metrics", nil, nil).Body, `patchbay_requests_refused_total{code="draining"} 1`) {
+		t.Error("no metric says so")
+	}
 	var all []time.Duration
 	for range n {
 		all = append(all, <-ends)

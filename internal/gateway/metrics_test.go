@@ -154,6 +154,9 @@ func TestMetricsOfRefusals(t *testing.T) {
 	before := n.scrape()
 	c := n.client()
 	c.Handshake()
+	eventually(t, "it is counted", func() bool { // behind the answer
+		return n.scrape()[`patchbay_sent_bytes_total{transport="polling"}`] > before[`patchbay_sent_bytes_total{transport="polling"}`]
+	})
 	for _, r := range []struct {
 		method, query, code string
 		header              []string
@@ -175,6 +178,21 @@ func TestMetricsOfRefusals(t *testing.T) {
 	got := n.closed(before)
 	if got[`patchbay_handshakes_total{transport="polling"}`] != 1 {
 		t.Errorf("what was refused is counted as a handshake: %v", got)
+	}
+}
+
+func TestMetricsOfHandshakeRate(t *testing.T) {
+	n := start(t, "HANDSHAKE_RATE=1", "HANDSHAKE_BURST=3")
+	opened := 0
+	r := n.do(http.MethodGet, n.public+"/socket.io/?EIO=4&transport=polling")
+	for ; r.Status == http.StatusOK; r = n.do(http.MethodGet, n.public+"/socket.io/?EIO=4&transport=polling") {
+		opened++
+	}
+	if opened < 3 || r.Status != http.StatusServiceUnavailable {
+		t.Errorf("%d were opened, then: %d", opened, r.Status)
+	}
+	if v := n.scrape()[`patchbay_requests_refused_total{code="rate"}`]; v != 1 {
+		t.Errorf("%v were refused", v)
 	}
 }
 

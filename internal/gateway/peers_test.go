@@ -242,6 +242,30 @@ func TestForwardingShutdown(t *testing.T) {
 	}
 }
 
+func TestForwardingDrainIsPaced(t *testing.T) {
+	const n, window = 20, time.Second
+	g := newGrid(t)
+	a, b := g.start(), g.start("DRAIN_WINDOW="+window.String())
+	var polls []*siotest.Pending
+	for range n {
+		c := a.client()
+		c.Handshake()
+		c.Base = b.public
+		polls = append(polls, c.GetAsync())
+	}
+	eventually(t, "polls wait", func() bool { return a.scrape()[`patchbay_peer_requests_total{result="accepted"}`] >= n })
+	begun := time.Now()
+	b.shutdown()
+	if took := time.Since(begun); took < window*3/4 {
+		t.Errorf("it took %v", took)
+	}
+	for _, p := range polls {
+		if r := p.Wait(); r.Body != "6" {
+			t.Errorf("%d %q %v", r.Status, r.Body, r.Err)
+		}
+	}
+}
+
 // Some balancers send it clients up to the end: none of them gets an error but that it is not there any more.
 func TestForwardingUntilTheEnd(t *testing.T) {
 	g := newGrid(t)

@@ -122,7 +122,7 @@ func TestDrainOfAnOwnerThatHangs(t *testing.T) {
 		for range n {
 			cut, moved := a.open(), c.open()
 			hung.Go(func() { _, _, _ = b.ask(t.Context(), http.MethodGet, cut, "") }) // whatever it is told
-			go func() { // ends by Drain
+			go func() {                                                               // ends by Drain
 				_, answer, err := b.ask(t.Context(), http.MethodGet, moved, "")
 				answers <- fmt.Sprint(answer, err)
 			}()
