@@ -286,8 +286,10 @@ func TestForwardingUntilTheEnd(t *testing.T) {
 		})
 	}
 	eventually(t, "polls wait", func() bool { return a.scrape()[`patchbay_peer_requests_total{result="accepted"}`] >= n })
-	b.shutdown()
+	b.client().Handshake() // which b waits for, so that others come again
+	b.stop()
 	polling.Wait()
+	b.shutdown()
 }
 
 const modules = "../../test/conformance/node_modules"

@@ -27,7 +27,7 @@ const (
 )
 
 // TestStorm kills a node with ten thousand clients. They all come back to two others, which take so many handshakes a second and
-// no more, while their own clients go on. How these fare is logged, and a failure only with OPERATIONS_STRICT=1 (make cluster): it is
+// no more, while their own clients go on. How these fare is logged, and a failure only with OPERATIONS_STRICT=1 (make storm): it is
 // a matter of how much else the machine has to do.
 func TestStorm(t *testing.T) {
 	server := redistest.Start(t)
