@@ -33,6 +33,9 @@ type Config struct {
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
 	Pprof     bool       `env:"PPROF" envDefault:"false" help:"serve profiles under /debug/pprof/ on the internal address"`
 
+	MetricsEvents    []string `env:"METRICS_EVENTS" help:"names of events that have a label of their own in the metrics, comma separated; those of the relay have one anyway"`
+	MetricsMaxEvents int      `env:"METRICS_MAX_EVENTS" envDefault:"100" help:"how many others may have one, each way; the rest is counted as other"`
+
 	ShutdownDelay   time.Duration `env:"SHUTDOWN_DELAY" envDefault:"0s" help:"after SIGTERM, time for the balancer to see that the node is not ready"`
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"20s" help:"after that, time to close connections and finish handlers"`
 
@@ -215,6 +218,11 @@ func (c *Config) check() error {
 	c.checkCluster(require)
 	require(!c.Playground || c.Relay && c.ServeClient, "PLAYGROUND", "needs GATEWAY_RELAY=true and GATEWAY_SERVE_CLIENT=true")
 	require(!c.Playground || strings.Trim(c.Path, "/") == "socket.io", "PLAYGROUND", "needs GATEWAY_PATH=/socket.io")
+	require(len(c.MetricsEvents) <= maxEvents, "METRICS_EVENTS", "more than %d", maxEvents)
+	for i, name := range c.MetricsEvents {
+		require(isEventLabel(name), "METRICS_EVENTS", "%q cannot be a label: it is empty, %q, longer than %d bytes or not UTF-8", name, otherLabel, maxEventLabel)
+		require(!slices.Contains(c.MetricsEvents[:i], name), "METRICS_EVENTS", "%q is there twice", name)
+	}
 	require(c.HTTPCompressionThreshold >= 0, "HTTP_COMPRESSION_THRESHOLD", "is negative")
 
 	v := reflect.ValueOf(*c)
@@ -224,7 +232,7 @@ func (c *Config) check() error {
 		case time.Duration:
 			require(n > 0 || n == 0 && (name == "SHUTDOWN_DELAY" || name == "START_TIMEOUT"), name, "%s is not a positive duration", n)
 		case int:
-			require(n > 0 || name == "HTTP_COMPRESSION_THRESHOLD", name, "%d is not a positive number", n)
+			require(n > 0 || name == "HTTP_COMPRESSION_THRESHOLD" || n == 0 && name == "METRICS_MAX_EVENTS", name, "%d is not a positive number", n)
 		}
 	}
 	return errors.Join(errs...)

@@ -4,12 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/seed-0b620db0/patchbay/internal/peers"
@@ -162,4 +164,17 @@ func RelayErrors() (texts []string) {
 		texts = append(texts, err.Error())
 	}
 	return texts
+}
+
+// Metrics are what a server reports to.
+type Metrics struct {
+	Cluster adapter.Hooks
+	Handler http.Handler
+}
+
+// CountMetrics makes a server with these options report to new metrics.
+func CountMetrics(c *Config, o *sio.Options) *Metrics {
+	m := newMetrics(c, newHealth(notStarted), slog.New(slog.DiscardHandler))
+	m.count(o)
+	return &Metrics{m.cluster.hooks(m), promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})}
 }

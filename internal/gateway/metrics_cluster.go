@@ -17,7 +17,7 @@ import (
 type clusterMetrics struct {
 	buses                                 *prometheus.GaugeVec
 	restarts, publishErrors, receiveDrops *prometheus.CounterVec
-	published, received                   *prometheus.CounterVec
+	published, received                   typeCounters
 	publishedBytes, receivedBytes         prometheus.Counter
 	publishSeconds, lagSeconds            prometheus.Histogram
 	requests                              *prometheus.CounterVec
@@ -28,6 +28,15 @@ type clusterMetrics struct {
 	forwardSeconds                        prometheus.Histogram
 	heard                                 atomic.Int64 // when the last canary was; Unix ns, 0: never
 	postgres                              *postgresMetrics
+}
+
+// typeCounters have a counter for each type of message, found without a lock.
+type typeCounters [adapter.AllSocketsResponse + 1]prometheus.Counter
+
+func (c *typeCounters) inc(t adapter.Type) {
+	if t > 0 && int(t) < len(c) {
+		c[t].Inc()
+	}
 }
 
 const up, down = "up", "down"
@@ -54,11 +63,11 @@ func newClusterMetrics(r *prometheus.Registry) *clusterMetrics {
 	}
 	m.buses = gauges("buses", "Namespaces, by whether their connection to other nodes works.", "state")
 	m.restarts = counters("bus_restarts_total", "Connections to other nodes that were lost, or deaf, and are made anew.", "namespace")
-	m.published = counters("bus_published_total", "Messages sent to other nodes.", "type")
+	published := counters("bus_published_total", "Messages sent to other nodes.", "type")
 	m.publishedBytes = counter("bus_published_bytes_total", "Bytes sent to other nodes.")
 	m.publishErrors = counters("bus_publish_errors_total", "Messages that other nodes did not get.", "namespace")
 	m.publishSeconds = f.NewHistogram(opts("bus_publish_duration_seconds", "Time until a message was taken, its wait to be sent included."))
-	m.received = counters("bus_received_total", "Messages of other nodes.", "type")
+	received := counters("bus_received_total", "Messages of other nodes.", "type")
 	m.receivedBytes = counter("bus_received_bytes_total", "Bytes of other nodes.")
 	m.receiveDrops = counters("bus_dropped_total", "Messages of other nodes that were not used: malformed, or too many requests at a time.", "namespace")
 	m.lagSeconds = f.NewHistogram(opts("bus_lag_seconds", "Time from sending a message to hearing it, measured by a canary."))
@@ -79,8 +88,7 @@ func newClusterMetrics(r *prometheus.Registry) *clusterMetrics {
 		m.buses.WithLabelValues(state)
 	}
 	for t := adapter.InitialHeartbeat; t <= adapter.AllSocketsResponse; t++ {
-		m.published.WithLabelValues(t.String())
-		m.received.WithLabelValues(t.String())
+		m.published[t], m.received[t] = published.WithLabelValues(t.String()), received.WithLabelValues(t.String())
 	}
 	for _, t := range questions {
 		m.requestSeconds.WithLabelValues(t.String())
@@ -129,13 +137,13 @@ func (m *clusterMetrics) hooks(all *metrics) adapter.Hooks {
 			}
 		},
 		Published: func(_ string, t adapter.Type, bytes int, d time.Duration) {
-			m.published.WithLabelValues(t.String()).Inc()
+			m.published.inc(t)
 			m.publishedBytes.Add(float64(bytes))
 			m.publishSeconds.Observe(d.Seconds())
 		},
 		PublishFailed: func(ns string, _ adapter.Type, _ error) { m.publishErrors.WithLabelValues(all.namespace(ns)).Inc() },
 		Received: func(_ string, t adapter.Type, bytes int) {
-			m.received.WithLabelValues(t.String()).Inc()
+			m.received.inc(t)
 			m.receivedBytes.Add(float64(bytes))
 		},
 		Dropped: func(ns string, _ error) { m.receiveDrops.WithLabelValues(all.namespace(ns)).Inc() },

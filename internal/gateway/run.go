@@ -72,7 +72,7 @@ func newGateway(c *Config, b *backbone, log *slog.Logger) (*Gateway, error) {
 			log.Warn("relay_without_tokens", "hint", "anybody may join and publish to any room; set GATEWAY_JWT_SECRET or GATEWAY_JWT_PUBLIC_KEY_FILE")
 		}
 	}
-	m := newMetrics(c.Node)
+	m := newMetrics(c, g.health, log)
 	m.count(opts)
 	if b != nil {
 		g.cluster = newCluster(c, b, g.health, m, log)
