@@ -145,7 +145,7 @@ func newMetrics(c *Config, h *health, log *slog.Logger) *metrics {
 	limit("child_namespaces_limit", "Namespaces that clients may make.", c.MaxChildNamespaces)
 
 	h.measure(m.registry)
-	m.cluster = newClusterMetrics(m.registry)
+	m.cluster = newClusterMetrics(c, m.registry)
 	f.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "patchbay", Name: "build_info", Help: "Always 1.",
 	}, []string{"version", "node"}).WithLabelValues(version(), c.Node).Set(1)

@@ -44,7 +44,7 @@ const up, down = "up", "down"
 // questions are the types of messages that others answer.
 var questions = []adapter.Type{adapter.Broadcast, adapter.FetchSockets, adapter.ServerSideEmit}
 
-func newClusterMetrics(r *prometheus.Registry) *clusterMetrics {
+func newClusterMetrics(c *Config, r *prometheus.Registry) *clusterMetrics {
 	m := new(clusterMetrics)
 	f := promauto.With(r)
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -81,6 +81,9 @@ func newClusterMetrics(r *prometheus.Registry) *clusterMetrics {
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "patchbay", Name: "bus_canary_age_seconds", Help: "Time since the last canary was heard; 0 if none was yet.",
 	}, m.canaryAge)
+	f.NewGauge(prometheus.GaugeOpts{
+		Namespace: "patchbay", Name: "bus_canary_timeout_seconds", Help: "Age of the last canary from which on the node is deaf.",
+	}).Set(c.CanaryTimeout.Seconds())
 	m.postgres = newPostgresMetrics(r)
 
 	// Series that exist from the start can be watched for their first increase.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"hash/maphash"
 	"maps"
 	"strings"
 	"sync"
@@ -32,20 +33,21 @@ const (
 // so only these have a label of their own: the known ones, and a bounded number of those that are seen often. All others are
 // counted as "other".
 //
-// To count takes neither lock nor memory, but for names without a label.
+// To count takes neither lock nor memory, but for names without a label, which take a lock if they find it free.
 type eventTable struct {
 	// set at construction
 	namespaces *labelSet
 	known      map[string]struct{} // names that have a label in every namespace that has one
 	max        int                 // labels of other names: each is a namespace and a name
+	seed       maphash.Seed
 
 	rows atomic.Pointer[map[eventKey]*eventRow] // a map is never written to, but replaced by one with more, or fewer
 
 	mu sync.Mutex
 	// guarded by mu
-	candidates map[eventKey]*int // how often names without a label were seen
-	given      int               // labels of names that are not known
-	retired    time.Time         // when a label was last looked for that may be given to another
+	candidates map[uint64]int // how often names without a label were seen, by their hash
+	given      int            // labels of names that are not known
+	retired    time.Time      // when a label was last looked for that may be given to another
 }
 
 type eventKey struct{ namespace, event string }
@@ -63,7 +65,7 @@ type eventRow struct {
 }
 
 func newEventTable(namespaces *labelSet, limit int, known ...string) *eventTable {
-	t := &eventTable{namespaces: namespaces, known: make(map[string]struct{}), max: limit, candidates: make(map[eventKey]*int)}
+	t := &eventTable{namespaces: namespaces, known: make(map[string]struct{}), max: limit, seed: maphash.MakeSeed(), candidates: make(map[uint64]int)}
 	for _, name := range known {
 		t.known[name] = struct{}{}
 	}
@@ -120,18 +122,15 @@ func isEventLabel(name string) bool {
 
 // convincedLocked takes the evidence of an event, and tells whether it should have a label now, which there is then.
 func (t *eventTable) convincedLocked(key eventKey) bool {
-	n := t.candidates[key]
-	if n == nil {
-		if len(t.candidates) >= maxCandidates {
-			clear(t.candidates)
-		}
-		n = new(int)
-		t.candidates[eventKey{key.namespace, strings.Clone(key.event)}] = n
+	hash := maphash.Comparable(t.seed, key)
+	if len(t.candidates) >= maxCandidates {
+		clear(t.candidates)
 	}
-	if *n++; *n < evidence || t.given >= t.max && !t.retireLocked() {
+	t.candidates[hash]++
+	if t.candidates[hash] < evidence || t.given >= t.max && !t.retireLocked() {
 		return false
 	}
-	delete(t.candidates, key)
+	delete(t.candidates, hash)
 	return true
 }
 

@@ -54,4 +54,4 @@ func (s *Session) slowLocked(m *Message) *SlowConsumerError {
 }
 
 // age returns the time since the server was made; it is never zero.
-func (srv *Server) age() time.Duration { return max(time.Since(srv.made), 1) }
+func (srv *Server) age() time.Duration { return time.Since(srv.made) + 1 }
