@@ -22,14 +22,12 @@ func (m *metrics) logSlow(s *eio.Session, err error) {
 	if !ok {
 		return
 	}
-	args := []any{"session", s.ID(), "remote_addr", s.Request().RemoteAddr(), "transport", string(s.Transport())}
-	if f := s.Request().Header().Get("X-Forwarded-For"); f != "" {
-		args = append(args, "forwarded_for", f[:min(len(f), maxForwarded)])
-	}
-	if slow, ok := errors.AsType[*eio.SlowConsumerError](err); ok {
-		args = append(args, "queued_bytes", slow.Queued, "message_bytes", slow.Message, "behind", slow.Behind.Round(time.Millisecond).String())
-	}
-	m.log.Warn("slow_client_closed", append(args, "not_logged", silent)...)
+	forwarded := s.Request().Header().Get("X-Forwarded-For")
+	slow := new(eio.SlowConsumerError)
+	errors.As(err, &slow)
+	m.log.Warn("slow_client_closed", "session", s.ID(), "remote_addr", s.Request().RemoteAddr(),
+		"forwarded_for", forwarded[:min(len(forwarded), maxForwarded)], "transport", string(s.Transport()),
+		"queued_bytes", slow.Queued, "message_bytes", slow.Message, "behind", slow.Behind.Round(time.Millisecond).String(), "not_logged", silent)
 }
 
 // slowLimit bounds the lines of logSlow.
