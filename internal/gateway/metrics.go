@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -39,7 +40,7 @@ type metrics struct {
 	acked, ackTimeouts            prometheus.Counter
 	recovered, notRecovered       prometheus.Counter
 	handlerErrors, protocolErrors prometheus.Counter
-	namespaces                    prometheus.Gauge
+	namespaces, draining          prometheus.Gauge
 
 	cluster *clusterMetrics
 	labels  *labelSet // namespaces with a label of their own
@@ -143,6 +144,7 @@ func newMetrics(c *Config, h *health, log *slog.Logger) *metrics {
 	m.protocolErrors = counter("protocol_errors_total", "Connections closed because of what the client sent.")
 	m.namespaces = gauge("namespaces", "Namespaces.")
 	limit("child_namespaces_limit", "Namespaces that clients may make.", c.MaxChildNamespaces)
+	m.draining = gauge("draining", "1 while the node sends its clients away, to end.")
 
 	h.measure(m.registry)
 	m.cluster = newClusterMetrics(c, m.registry)
@@ -156,11 +158,30 @@ func newMetrics(c *Config, h *health, log *slog.Logger) *metrics {
 	for code := eio.CodeTransportUnknown; code <= eio.CodeUnsupportedProtocol; code++ {
 		m.refusals.WithLabelValues(strconv.Itoa(int(code)))
 	}
-	m.refusals.WithLabelValues(unavailable)
+	for _, label := range []string{unavailable, drainingLabel, rateLabel} {
+		m.refusals.WithLabelValues(label)
+	}
 	return m
 }
 
-const unavailable = "unavailable"
+// Labels of requests that were refused for reasons of ours.
+const (
+	unavailable   = "unavailable"
+	drainingLabel = "draining"
+	rateLabel     = "rate"
+)
+
+func refusalLabel(e *eio.ConnectionError) string {
+	switch {
+	case errors.Is(e, eio.ErrDraining):
+		return drainingLabel
+	case errors.Is(e, eio.ErrHandshakeRate):
+		return rateLabel
+	case e.Status == http.StatusServiceUnavailable:
+		return unavailable
+	}
+	return strconv.Itoa(int(e.Code))
+}
 
 // namespace returns the label of a namespace.
 func (m *metrics) namespace(name string) string { return m.labels.label(name) }
@@ -183,11 +204,7 @@ func (m *metrics) count(o *sio.Options) {
 			}
 		},
 		Refused: func(_ *http.Request, e *eio.ConnectionError) {
-			code := strconv.Itoa(int(e.Code))
-			if e.Status == http.StatusServiceUnavailable {
-				code = unavailable
-			}
-			m.refusals.WithLabelValues(code).Inc()
+			m.refusals.WithLabelValues(refusalLabel(e)).Inc()
 		},
 		Upgraded: func(s *eio.Session, took time.Duration) {
 			m.upgraded.Inc()
