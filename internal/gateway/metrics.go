@@ -4,7 +4,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -44,6 +43,7 @@ type metrics struct {
 
 	cluster *clusterMetrics
 	labels  *labelSet // namespaces with a label of their own
+	build   *prometheus.GaugeVec
 }
 
 // transportMetrics are those that each transport has.
@@ -57,20 +57,6 @@ func (m *metrics) transport(t eio.Transport) *transportMetrics {
 		return &m.websocket
 	}
 	return &m.polling
-}
-
-// version of the build, from the module or the commit.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && (info.Main.Version == "" || info.Main.Version == "(devel)") {
-			return s.Value[:min(len(s.Value), 12)]
-		}
-	}
-	return info.Main.Version
 }
 
 func newMetrics(c *Config, h *health, log *slog.Logger) *metrics {
@@ -148,9 +134,9 @@ func newMetrics(c *Config, h *health, log *slog.Logger) *metrics {
 
 	h.measure(m.registry)
 	m.cluster = newClusterMetrics(c, m.registry)
-	f.NewGaugeVec(prometheus.GaugeOpts{
+	m.build = f.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "patchbay", Name: "build_info", Help: "Always 1.",
-	}, []string{"version", "node"}).WithLabelValues(version(), c.Node).Set(1)
+	}, []string{"version", "commit", "node"})
 	m.registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
