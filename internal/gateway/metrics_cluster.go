@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,7 @@ type clusterMetrics struct {
 	forwardSeconds                        prometheus.Histogram
 	heard                                 atomic.Int64 // when the last canary was; Unix ns, 0: never
 	postgres                              *postgresMetrics
+	configured                            []string // namespaces
 }
 
 // typeCounters have a counter for each type of message, found without a lock.
@@ -45,7 +47,7 @@ const up, down = "up", "down"
 var questions = []adapter.Type{adapter.Broadcast, adapter.FetchSockets, adapter.ServerSideEmit}
 
 func newClusterMetrics(c *Config, r *prometheus.Registry) *clusterMetrics {
-	m := new(clusterMetrics)
+	m := &clusterMetrics{configured: c.Namespaces}
 	f := promauto.With(r)
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return f.NewCounterVec(prometheus.CounterOpts{Namespace: "patchbay", Name: name, Help: help}, labels)
@@ -108,7 +110,7 @@ func newClusterMetrics(c *Config, r *prometheus.Registry) *clusterMetrics {
 	return m
 }
 
-// namespace makes the series of a namespace exist.
+// namespace makes the series of a configured namespace exist.
 func (m *clusterMetrics) namespace(label string) {
 	for _, v := range []*prometheus.CounterVec{m.restarts, m.publishErrors, m.receiveDrops} {
 		v.WithLabelValues(label)
@@ -133,12 +135,7 @@ func (m *clusterMetrics) hooks(all *metrics) adapter.Hooks {
 				m.restarts.WithLabelValues(all.namespace(ns)).Inc()
 			}
 		},
-		Closed: func(ns string) {
-			states.forget(ns)
-			if label := all.namespace(ns); label != otherLabel {
-				m.nodes.DeleteLabelValues(label)
-			}
-		},
+		Closed: states.forget,
 		Published: func(_ string, t adapter.Type, bytes int, d time.Duration) {
 			m.published.inc(t)
 			m.publishedBytes.Add(float64(bytes))
@@ -165,8 +162,8 @@ func (m *clusterMetrics) hooks(all *metrics) adapter.Hooks {
 			m.lagSeconds.Observe(d.Seconds())
 		},
 		Nodes: func(ns string, n int) {
-			if label := all.namespace(ns); label != otherLabel { // which could not tell whose number it is
-				m.nodes.WithLabelValues(label).Set(float64(n))
+			if slices.Contains(m.configured, ns) { // those made on demand are counted too seldom to be compared
+				m.nodes.WithLabelValues(all.namespace(ns)).Set(float64(n))
 			}
 		},
 	}
