@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
+	"reflect"
 
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -83,3 +84,35 @@ func (c *Config) SentinelClient(addr string) (*goredis.SentinelClient, error) {
 
 // BusFault returns the text of an error of Redis or PostgreSQL, with the variables that an operator knows options by.
 func (c *Config) BusFault(err error) string { return c.busFault(err) }
+
+// Nearest returns the variable that a name is a slip of, or nothing.
+func Nearest(name string) string {
+	best, least := "", 4 // at most three letters off
+	for f := range reflect.TypeFor[Config]().Fields() {
+		known := prefix + f.Tag.Get("env")
+		if d := distance(name, known); d < least {
+			best, least = known, d
+		}
+	}
+	return best
+}
+
+// distance counts the letters that have to be put in, taken out or replaced.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
