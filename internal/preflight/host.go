@@ -189,6 +189,7 @@ func (c *checker) thisHost() {
 	}
 	c.files()
 	c.backlog()
+	c.clock()
 	c.memory()
 	if milli, limited := h.cpus(); limited {
 		cpus := float64(milli) / 1000

@@ -31,6 +31,9 @@ func (c *checker) peers(ctx context.Context, registry peers.Registry) {
 		c.fail("peers.address", "", "GATEWAY_ADMIN_ADDR: %s", c.text(err))
 		return
 	}
+	if admin.IP == nil { // as the address of a listener has it
+		admin.IP = net.IPv6unspecified
+	}
 	ours := c.cfg.Advertised(ctx, admin, c.towards...)
 	var others []peers.Node
 	var self *peers.Node

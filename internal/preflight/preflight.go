@@ -118,7 +118,6 @@ func (c *checker) bounded(ctx context.Context, d time.Duration, f func(context.C
 func (c *checker) bus(ctx context.Context) {
 	if c.cfg.Adapter == adapterMemory {
 		c.note("peers.alone", "", "GATEWAY_ADAPTER=memory: this node is alone, others do not reach its clients")
-		c.unsynchronised(Note)
 		return
 	}
 	check := c.redis
@@ -132,7 +131,6 @@ func (c *checker) bus(ctx context.Context) {
 	if registry != nil {
 		c.bounded(ctx, peersTimeout, func(ctx context.Context) { c.peers(ctx, registry) })
 	}
-	c.unsynchronised(Warn)
 }
 
 // The values of GATEWAY_ADAPTER.
@@ -180,9 +178,9 @@ func (c *checker) skew(check string, ahead, uncertain time.Duration) {
 	off := max(ahead.Abs()-uncertain, 0)
 	side := "behind"
 	if ahead < 0 {
-		side = "ahead"
+		side = "ahead of"
 	}
-	text := fmt.Sprintf("this host's clock is %s %s of the server's, give or take %s", ms(ahead.Abs()), side, ms(uncertain))
+	text := fmt.Sprintf("this host's clock is %s %s the server's, give or take %s", ms(ahead.Abs()), side, ms(uncertain))
 	switch {
 	case off >= peers.MaxSkew/2:
 		c.fail(check, advice, "%s; nodes refuse requests of others whose clock is %s off", text, peers.MaxSkew)
@@ -193,10 +191,10 @@ func (c *checker) skew(check string, ahead, uncertain time.Duration) {
 	}
 }
 
-// unsynchronised tells of a clock that nobody sets.
-func (c *checker) unsynchronised(s Status) {
+// clock tells of one that nobody sets. What that comes to is measured against Redis or PostgreSQL.
+func (c *checker) clock() {
 	if synchronised, known := c.host.synchronised(); known && !synchronised {
-		c.add(s, "host.clock", "run chrony or another NTP client", "the kernel says that nothing keeps its clock right")
+		c.note("host.clock", "run chrony or another NTP client, unless the machine that this one runs on does it", "the kernel knows of nothing that keeps its clock right")
 	} else if known {
 		c.ok("host.clock", "the kernel's clock is synchronised")
 	}

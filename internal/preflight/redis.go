@@ -150,7 +150,7 @@ func (c *checker) redisConnect(ctx context.Context, rdb goredis.UniversalClient,
 	begun := time.Now()
 	err := rdb.Ping(ctx).Err()
 	if err == nil {
-		c.ok("redis.connect", "%s at %s answers, after %s with what it takes to connect", place.Kind, strings.Join(place.Addrs, ", "), ms(time.Since(begun)))
+		c.ok("redis.connect", "%s answers (%s), after %s with what it takes to connect", strings.Join(place.Addrs, ", "), place.Kind, ms(time.Since(begun)))
 		return true
 	}
 	text := c.text(err)
@@ -169,7 +169,7 @@ func (c *checker) redisConnect(ctx context.Context, rdb goredis.UniversalClient,
 	case contains(text, "sentinel"):
 		advice = "do the sentinels know the master by the name in GATEWAY_REDIS_URL, and is their password sentinel_password?"
 	}
-	c.fail("redis.connect", advice, "%s at %s: %s", place.Kind, strings.Join(place.Addrs, ", "), text)
+	c.fail("redis.connect", advice, "%s (%s): %s", strings.Join(place.Addrs, ", "), place.Kind, text)
 	return false
 }
 
