@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -164,15 +165,37 @@ func (c *checker) timeouts() {
 	}
 	c.stopping(warn)
 	if good {
-		c.ok("config.timeouts", "heartbeat %s + %s, stops within %s + %s", cfg.PingInterval, cfg.PingTimeout, cfg.ShutdownDelay, cfg.ShutdownTimeout)
+		c.ok("config.timeouts", "heartbeat %s + %s; stops within %s + %s, of which up to %s to close connections", cfg.PingInterval, cfg.PingTimeout, cfg.ShutdownDelay, cfg.ShutdownTimeout, cfg.DrainWindow)
 	}
 }
 
-// stopping looks at what a node does between SIGTERM and its end.
+// drainShare is how much of GATEWAY_SHUTDOWN_TIMEOUT closing connections may take; what is left then is closed at once.
+const drainShare = 0.75
+
+// shortAge is an age of connections that makes more work than it spreads.
+const shortAge = 5 * time.Minute
+
+// stopping looks at what a node does between SIGTERM and its end, and before that to spread its clients.
 func (c *checker) stopping(warn func(s Status, advice, format string, args ...any)) {
 	cfg := c.cfg
 	if total := cfg.ShutdownDelay + cfg.ShutdownTimeout; total >= gracePeriod {
 		warn(Note, "terminationGracePeriodSeconds, TimeoutStopSec or stop_grace_period has to be longer",
 			"stopping may take %s (GATEWAY_SHUTDOWN_DELAY plus GATEWAY_SHUTDOWN_TIMEOUT); Kubernetes kills after 30s unless told otherwise, docker after 10s", total)
+	}
+	most := time.Duration(drainShare * float64(cfg.ShutdownTimeout))
+	window, by := cfg.DrainWindow, "GATEWAY_DRAIN_WINDOW="+cfg.DrainWindow.String()
+	if cfg.DrainRate > 0 {
+		window = time.Duration(c.opts.Clients) * time.Second / time.Duration(cfg.DrainRate)
+		by = "closing " + number(c.opts.Clients) + " clients by GATEWAY_DRAIN_RATE=" + strconv.Itoa(cfg.DrainRate) + " takes " + window.Round(time.Second).String()
+	}
+	if window > most {
+		warn(Warn, "raise GATEWAY_SHUTDOWN_TIMEOUT", "%s, but GATEWAY_SHUTDOWN_TIMEOUT=%s leaves %s for that: those left are closed in one moment", by, cfg.ShutdownTimeout, most)
+	}
+	if age := cfg.MaxConnectionAge; age > 0 && age < shortAge {
+		warn(Warn, "30m to some hours", "GATEWAY_MAX_CONNECTION_AGE=%s: each client connects anew every few minutes", age)
+	}
+	if cfg.HandshakeRate > 0 && c.opts.Clients > 0 {
+		back := time.Duration(c.opts.Clients) * time.Second / time.Duration(cfg.HandshakeRate)
+		warn(Note, "", "by GATEWAY_HANDSHAKE_RATE=%d it takes %s until %s clients are here", cfg.HandshakeRate, back.Round(time.Second), number(c.opts.Clients))
 	}
 }
