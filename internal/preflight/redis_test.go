@@ -119,6 +119,22 @@ func TestRedisRights(t *testing.T) {
 			none(t, r, preflight.Fail, "redis.")
 		}
 	}
+	// What docs/check.md says that a user needs; a node is content with it too.
+	rule := "reset on >" + password + " ~socket.io* &socket.io* &socket.io#/#* &socket.io#/chat#* +@all -@dangerous +info +config|get"
+	args := []any{"ACL", "SETUSER", "app"}
+	for word := range strings.FieldsSeq(rule) {
+		args = append(args, word)
+	}
+	must(t, s, args...)
+	for _, adapter := range redisAdapters {
+		vars := []string{"ADAPTER=" + adapter, "REDIS_URL=" + url, "NAMESPACES=/,/chat"}
+		_, stop := start(t, append(vars, "NODE=node-2")...)
+		r := check(t, preflight.Options{}, vars...)
+		stop()
+		none(t, r, preflight.Fail, "redis.", "peers.")
+		none(t, r, preflight.Note, "redis.")
+	}
+	must(t, s, "FLUSHALL")
 	want(t, checkRedis(t, "redis", strings.Replace(url, "app:", "nobody:", 1)), preflight.Fail, "redis.connect", "WRONGPASS", "the user or the password")
 	if keys := must(t, s, "KEYS", "*"); fmt.Sprint(keys) != "[]" {
 		t.Errorf("left behind: %v", keys)
