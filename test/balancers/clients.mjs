@@ -57,8 +57,12 @@ const calls = {
     for (let i = 0; i < n; i++) for (const kind of Object.keys(kinds)) connect(kind);
     return calls.settle();
   },
-  async settle() {
-    await until(() => `all are back: ${JSON.stringify(troubles.slice(-5))}`, () => clients.every(settled));
+  // settle: all are connected, and none to the node that is named.
+  async settle(gone) {
+    await until(
+      () => `all are back: ${JSON.stringify(troubles.slice(-5))}`,
+      () => clients.every((client) => settled(client) && tag(client.socket) !== gone),
+    );
     const nodes = {};
     for (const { socket } of clients) nodes[tag(socket)] = (nodes[tag(socket)] ?? 0) + 1;
     return nodes;

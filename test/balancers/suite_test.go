@@ -43,6 +43,9 @@ func TestBalancers(t *testing.T) {
 		s.unknown()
 		s.drain(stock)
 		s.kill(stock)
+		if k.after != nil {
+			k.after(f)
+		}
 	})
 }
 
@@ -191,7 +194,7 @@ func (s *day) address() {
 	if got := header["x-forwarded-for"]; got != "127.0.0.1" {
 		s.t.Errorf("X-Forwarded-For is %q", got)
 	}
-	if got := header["x-forwarded-proto"]; got != "http" {
+	if got := header["x-forwarded-proto"]; got != "http" && got != "ws" { // the second is Traefik's word for it
 		s.t.Errorf("X-Forwarded-Proto is %q", got)
 	}
 	for _, name := range []string{"x-real-ip", "forwarded"} {
@@ -214,7 +217,8 @@ func (s *day) unknown() {
 		}
 	}
 	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/peer/socket.io/", "/debug/pprof/", "/api/v1/emit"} {
-		if r := s.f.do(http.MethodGet, s.f.base+path, nil, nil); r.Status != http.StatusNotFound {
+		// A node would say "page not found".
+		if r := s.f.do(http.MethodGet, s.f.base+path, nil, nil); r.Status < 400 || strings.Contains(r.Body, "page") {
 			s.t.Errorf("%s: %d %s", path, r.Status, r.Body)
 		}
 	}
@@ -251,9 +255,7 @@ func (s *day) drain(c *clients) {
 	if limit := delay - 500*time.Millisecond; s.k.checks && last > limit {
 		s.t.Errorf("the last session there was opened %v after the signal", last)
 	}
-	if nodes := c.settle(); nodes[tag(2)] > 0 {
-		s.t.Errorf("clients are on %v", nodes)
-	}
+	c.settle(tag(2))
 	c.quiet(tag(2))
 	c.call("talk", 2, nil)
 }
@@ -282,9 +284,7 @@ func (s *day) kill(c *clients) {
 		r := s.f.do(http.MethodGet, lost.URL("polling"), nil, nil)
 		return r.Status == http.StatusBadRequest && r.Body == `{"code":1,"message":"Session ID unknown"}`
 	})
-	if nodes := c.settle(); nodes[tag(3)] > 0 {
-		s.t.Errorf("clients are on %v", nodes)
-	}
+	c.settle(tag(3))
 	c.quiet(tag(3))
 	c.call("talk", 2, nil)
 }
