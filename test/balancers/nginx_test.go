@@ -200,7 +200,7 @@ func TestNginxLimits(t *testing.T) {
 		case i < 3 && err != nil:
 			t.Fatal(err)
 		case i < 3:
-			defer conn.CloseNow() //nolint:errcheck // as it says
+			defer conn.CloseNow()
 		case r == nil || r.StatusCode != http.StatusTooManyRequests:
 			t.Errorf("connection %d: %v", i, err)
 		}
@@ -284,7 +284,7 @@ func TestNginxTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.CloseNow() //nolint:errcheck // as it says
+	defer conn.CloseNow()
 	if _, data, err := conn.Read(t.Context()); err != nil || !bytes.HasPrefix(data, []byte(`0{"sid":`)) {
 		t.Errorf("WebSocket: %v %s", err, data)
 	}
