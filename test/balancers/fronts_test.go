@@ -19,20 +19,21 @@ type kind struct {
 	checks    bool // it asks /readyz
 	json      bool // its own errors are JSON
 	counts    bool // whoever opens a session goes to the node with the fewest connections of all
+	limits    bool // the sessions that an address opens
 	after     func(*front)
 	lingers   bool // who sends too much can read that it was too much
 }
 
 var kinds = []kind{
 	{name: "nginx", start: startNginx, after: nothingInFiles, asksAgain: true, json: true, lingers: true},
-	{name: "haproxy", start: startHAProxy, asksAgain: true, checks: true, json: true},
+	{name: "haproxy", start: startHAProxy, limits: true, asksAgain: true, checks: true, json: true},
 	{name: "caddy", start: startCaddy, counts: true, checks: true, json: true, lingers: true},
 }
 
 // optional are run if the environment says where they are.
 var optional = []kind{
 	{name: "nginx_sticky", start: startNginxSticky, after: nothingInFiles, counts: true, asksAgain: true, json: true, lingers: true},
-	{name: "traefik", start: startTraefik, checks: true, lingers: true},
+	{name: "traefik", start: startTraefik, limits: true, checks: true, lingers: true},
 	{name: "envoy", start: startEnvoy, asksAgain: true, checks: true, json: true, lingers: true},
 }
 

@@ -21,8 +21,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -140,35 +138,7 @@ func TestNginxLimits(t *testing.T) {
 	l.start(1)
 	f := startNginx(l)
 
-	greedy := from("127.0.0.2")
-	var ok, limited atomic.Int64
-	var all sync.WaitGroup
-	for range 16 {
-		all.Go(func() {
-			for range 100 {
-				r, err := greedy.Get(f.url())
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				body, _ := io.ReadAll(r.Body)
-				_ = r.Body.Close()
-				switch {
-				case r.StatusCode == http.StatusOK:
-					ok.Add(1)
-				case r.StatusCode == http.StatusTooManyRequests && string(body) == `{"code":3,"message":"Too many requests"}` &&
-					r.Header.Get("Retry-After") == "1" && r.Header.Get("Content-Type") == "application/json":
-					limited.Add(1)
-				default:
-					t.Errorf("%d %v %s", r.StatusCode, r.Header, body)
-				}
-			}
-		})
-	}
-	all.Wait()
-	if ok.Load() < 1000 || limited.Load() == 0 {
-		t.Errorf("of 1600 sessions %d were opened, %d refused", ok.Load(), limited.Load())
-	}
+	greedy := burst(f, true)
 	s := &day{t: t, l: l, f: f}
 	for range 30 { // another address
 		if _, r := s.handshake(); r.Status != http.StatusOK {
@@ -205,12 +175,6 @@ func TestNginxLimits(t *testing.T) {
 			t.Errorf("connection %d: %v", i, err)
 		}
 	}
-}
-
-// from returns a client at an address of loopback.
-func from(addr string) *http.Client {
-	d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}}
-	return &http.Client{Timeout: siotest.Patience, Transport: &http.Transport{DialContext: d.DialContext, MaxIdleConnsPerHost: 32}}
 }
 
 // TestNginxBehindProxy takes the client's address from the proxy before it, as the comments say.

@@ -3,8 +3,12 @@ package balancers_test
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -41,6 +45,9 @@ func TestBalancers(t *testing.T) {
 		s.sizes()
 		s.address()
 		s.unknown()
+		if k.limits {
+			burst(f, k.json)
+		}
 		s.drain(stock)
 		s.kill(stock)
 		if k.after != nil {
@@ -287,4 +294,46 @@ func (s *day) kill(c *clients) {
 	c.settle(tag(3))
 	c.quiet(tag(3))
 	c.call("talk", 2, nil)
+}
+
+// burst opens more sessions than one address may, all at once, and returns a client there.
+func burst(f *front, asJSON bool) *http.Client {
+	t := f.l.t
+	t.Helper()
+	greedy := from("127.0.0.2")
+	var ok, limited atomic.Int64
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			for range 100 {
+				r, err := greedy.Get(f.url())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body, _ := io.ReadAll(r.Body) // what is missing is seen below
+				_ = r.Body.Close()
+				switch {
+				case r.StatusCode == http.StatusOK:
+					ok.Add(1)
+				case r.StatusCode == http.StatusTooManyRequests && r.Header.Get("Retry-After") != "" &&
+					(string(body) == `{"code":3,"message":"Too many requests"}` && r.Header.Get("Content-Type") == "application/json" || !asJSON):
+					limited.Add(1)
+				default:
+					t.Errorf("%d %v %s", r.StatusCode, r.Header, body)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if ok.Load() < 1000 || limited.Load() == 0 {
+		t.Errorf("of 1600 sessions %d were opened, %d refused", ok.Load(), limited.Load())
+	}
+	return greedy
+}
+
+// from returns a client at an address of loopback.
+func from(addr string) *http.Client {
+	d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}}
+	return &http.Client{Timeout: siotest.Patience, Transport: &http.Transport{DialContext: d.DialContext, MaxIdleConnsPerHost: 32}}
 }
