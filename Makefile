@@ -21,7 +21,7 @@ help:
 run: bin/gateway ## start the gateway with the relay and the playground
 	@echo "playground $(call url,$(GATEWAY_ADDR))/   metrics $(call url,$(GATEWAY_ADMIN_ADDR))/metrics"
 	@GATEWAY_ADDR=$(GATEWAY_ADDR) GATEWAY_ADMIN_ADDR=$(GATEWAY_ADMIN_ADDR) \
-	GATEWAY_RELAY=true GATEWAY_PLAYGROUND=true GATEWAY_RECOVERY=true GATEWAY_LOG_FORMAT=text \
+	GATEWAY_RELAY=true GATEWAY_PLAYGROUND=true GATEWAY_RECOVERY=true GATEWAY_LOG_FORMAT=text GATEWAY_DRAIN_WINDOW=0s \
 	bin/gateway
 
 .PHONY: build
@@ -42,6 +42,11 @@ conformance: client $(CONFORM)/node_modules/.package-lock.json ## run the stock 
 balancers: client $(CONFORM)/node_modules/.package-lock.json ## run the balancers of deploy/ in front of real nodes
 	scripts/need gcc nodejs npm redis-server nginx haproxy caddy
 	$(GOTEST) -timeout=5m -count=1 ./test/balancers
+
+.PHONY: cluster
+cluster: client npm ## a cluster behind nginx: kills, drains, rolling restarts, a storm of reconnects
+	scripts/need gcc nodejs npm redis-server postgresql nginx
+	OPERATIONS_STRICT=1 $(GOTEST) -timeout=15m -count=1 -v -run 'TestCluster|TestStorm' ./test/operations
 
 .PHONY: lint
 lint: ## vet, linters, formatting, tidy modules, and what scripts/check knows

@@ -147,6 +147,19 @@ func (d *Daemon) Signal(sig os.Signal) { _ = d.cmd.Process.Signal(sig) }
 // Ended is closed when the program has ended.
 func (d *Daemon) Ended() <-chan struct{} { return d.ended }
 
+// PID returns the id of the process.
+func (d *Daemon) PID() int { return d.cmd.Process.Pid }
+
+// State tells how the program has ended; it is nil as long as it has not.
+func (d *Daemon) State() *os.ProcessState {
+	select {
+	case <-d.ended:
+		return d.cmd.ProcessState
+	default:
+		return nil
+	}
+}
+
 // End sends the signal and waits for the end. What takes too long is killed.
 func (d *Daemon) End(sig os.Signal) {
 	_ = d.cmd.Process.Signal(sig) // unless it has ended

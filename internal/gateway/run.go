@@ -34,6 +34,7 @@ type Gateway struct {
 	log           *slog.Logger
 	io            *sio.Server
 	health        *health
+	metrics       *metrics
 	cluster       *cluster // nil: the node is alone
 	public, admin *http.Server
 
@@ -73,6 +74,7 @@ func newGateway(c *Config, b *backbone, log *slog.Logger) (*Gateway, error) {
 		}
 	}
 	m := newMetrics(c.Node)
+	g.metrics = m
 	m.count(opts)
 	if b != nil {
 		g.cluster = newCluster(c, b, g.health, m, log)
@@ -153,7 +155,7 @@ func (g *Gateway) Addr() net.Addr { return g.publicListener.Addr() }
 func (g *Gateway) AdminAddr() net.Addr { return g.adminListener.Addr() }
 
 // Serve runs the node until ctx is done, then ends it in an orderly way, within GATEWAY_SHUTDOWN_DELAY and
-// GATEWAY_SHUTDOWN_TIMEOUT. Connections are closed so that clients come back, to another node.
+// GATEWAY_SHUTDOWN_TIMEOUT. Connections are closed one by one, so that clients come back, to another node.
 func (g *Gateway) Serve(ctx context.Context) error {
 	g.health.set(notStarted, "")
 	failed := make(chan error, 2)
@@ -166,13 +168,23 @@ func (g *Gateway) Serve(ctx context.Context) error {
 
 	err := g.wait(ctx, failed)
 	g.health.set(draining, draining)
+	g.health.leaving.Store(true)
+	g.metrics.draining.Set(1)
 	g.log.Info("shutting_down", "sessions", g.io.Engine().Len(), "delay", g.cfg.ShutdownDelay.String())
 	if err == nil {
 		time.Sleep(g.cfg.ShutdownDelay)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.ShutdownTimeout)
 	defer cancel()
+	sessions := g.io.Engine().Len()
+	g.log.Info("draining", "sessions", sessions, "window", g.cfg.DrainWindow.String(), "rate", g.cfg.DrainRate)
+	var forwarding sync.WaitGroup
+	forwarding.Go(func() { g.cluster.drain(ctx) })
 	err = errors.Join(err, g.io.Shutdown(ctx))
+	forwarding.Wait()
+	if sessions > 0 { // they are told, but what they sent before they heard of it may still be on its way
+		sleep(ctx, linger)
+	}
 	g.cluster.stopForwarding()
 	err = errors.Join(err, g.public.Shutdown(ctx))
 	g.cluster.leave(ctx)
@@ -181,6 +193,18 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	err = errors.Join(err, g.cluster.close())
 	g.log.Info("stopped")
 	return err
+}
+
+// linger is how long the node answers after its last session.
+const linger = 500 * time.Millisecond
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // wait returns when the node has to end: nil if it was told to.

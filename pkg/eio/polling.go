@@ -115,6 +115,7 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 		defer s.sent(batch)
 	}
 	if closing { // the batch ends with the close packet; who has read it finds no session any more
+		s.srv.sentAway(s.id, reason)
 		s.end(reason, nil, farewellAbort)
 	}
 	n, err := s.respond(w, r, batch)
@@ -152,6 +153,9 @@ func (srv *Server) writePolling(w http.ResponseWriter, r *http.Request, contentT
 	h.Set("Cache-Control", "no-store")
 	if ua := r.UserAgent(); strings.Contains(ua, ";MSIE") || strings.Contains(ua, "Trident/") {
 		h.Set("X-XSS-Protection", "0")
+	}
+	if srv.isDraining() { // who comes back over the same connection would come to this server
+		h.Set("Connection", "close")
 	}
 	if f := srv.opts.Headers; f != nil {
 		f(h, r)
