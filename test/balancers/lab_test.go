@@ -144,7 +144,7 @@ func (l *lab) launch(i int, text string, vars ...string) {
 		"ADDR=" + l.addr(i, l.public), "ADMIN_ADDR=" + l.addr(i, l.peer), "NODE=" + tag(i),
 		"ADAPTER=redis", "REDIS_URL=" + l.redis.URL(), "RELAY=true", "START_TIMEOUT=0",
 		// Short, so that a poll that waits is answered by a ping many times in a test; patient, as the machine may be slow.
-		"PING_INTERVAL=1s", "PING_TIMEOUT=20s", "SHUTDOWN_DELAY=" + delay.String(),
+		"PING_INTERVAL=1s", "PING_TIMEOUT=20s", "SHUTDOWN_DELAY=" + delay.String(), "DRAIN_WINDOW=1s",
 	}, vars...) {
 		cmd.Env = append(cmd.Env, "GATEWAY_"+v)
 	}
