@@ -121,7 +121,7 @@ func (s *day) stock(c *clients) {
 		}
 	}
 	c.call("talk", 6, nil)
-	idle := s.polling()
+	idle := s.polling("idle")
 	for range 3 { // a poll that waits for as long as there is nothing to say
 		if got := idle.Poll(); len(got) != 1 || got[0] != "2" {
 			s.t.Errorf("an idle poll: %q", got)
@@ -140,7 +140,7 @@ func (s *day) stock(c *clients) {
 // sizes: a megabyte goes through in both directions, and more is refused as the node does.
 func (s *day) sizes() {
 	s.t.Helper()
-	a, b := s.polling(), s.polling()
+	a, b := s.polling("none"), s.polling("large")
 	text := strings.Repeat("x", 990_000)
 	for range 3 {
 		a.Send(`42["publish","large","text","` + text + `"]`) // a publisher need not be in the room
@@ -149,12 +149,34 @@ func (s *day) sizes() {
 			got = strings.Join(b.Poll(), "")
 		}
 	}
+	for range 4 { // as much as a node keeps for one client, for one who reads slowly
+		a.Send(`42["publish","large","text","` + text + `"]`)
+	}
+	eventually(s.t, "all of it waits", func() bool {
+		waiting := 0.0
+		for i := 1; i <= 3; i++ {
+			waiting += s.l.scrape(i)["patchbay_queue_bytes"]
+		}
+		return waiting > 3.9e6
+	})
+	d := &net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) }) // it is read in any case
+	}}
+	slow := &http.Client{Timeout: siotest.Patience, Transport: &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true, DisableCompression: true}}
+	r, err := slow.Get(b.URL("polling"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if body, err := io.ReadAll(r.Body); err != nil || r.StatusCode != http.StatusOK || strings.Count(string(body), text) < 4 {
+		s.t.Errorf("a slow poll: %s, %d bytes, %v", r.Status, len(body), err)
+	}
 	sizes := []int{1_000_001, 1_050_000}
 	if s.k.lingers {
 		sizes = append(sizes, 1_200_000, 5_000_000)
 	}
 	for _, size := range sizes {
-		c := s.polling()
+		c := s.polling("none")
 		r := s.f.do(http.MethodPost, c.URL("polling"), nil, strings.NewReader("4"+strings.Repeat("x", size-1)))
 		if r.Status != http.StatusRequestEntityTooLarge || strings.Contains(r.Body, "<") {
 			s.t.Errorf("a body of %d bytes: %d %.100s", size, r.Status, r.Body)
@@ -162,14 +184,14 @@ func (s *day) sizes() {
 	}
 }
 
-// polling returns a session that has joined "/" and the room "large".
-func (s *day) polling() *siotest.Client {
+// polling returns a session that has joined "/" and a room.
+func (s *day) polling(room string) *siotest.Client {
 	s.t.Helper()
 	c := siotest.New(s.t, s.f.base, "/socket.io/")
 	c.Handshake()
 	c.Send("40")
 	c.Poll()
-	c.Send(`421["join","large"]`)
+	c.Send(`421["join","` + room + `"]`)
 	for got := ""; !strings.Contains(got, `431[{"ok":true`); {
 		got = strings.Join(c.Poll(), "")
 	}
