@@ -38,6 +38,11 @@ conformance: client $(CONFORM)/node_modules/.package-lock.json ## run the stock 
 	scripts/need gcc nodejs npm chromium redis-server
 	$(GOTEST) -timeout=10m -count=1 ./$(CONFORM)/...
 
+.PHONY: balancers
+balancers: client $(CONFORM)/node_modules/.package-lock.json ## run the balancers of deploy/ in front of real nodes
+	scripts/need gcc nodejs npm redis-server nginx haproxy caddy
+	$(GOTEST) -timeout=5m -count=1 ./test/balancers
+
 .PHONY: cluster
 cluster: client npm ## a cluster behind nginx: kills, drains, rolling restarts, a storm of reconnects
 	scripts/need gcc nodejs npm redis-server postgresql nginx
