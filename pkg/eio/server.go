@@ -26,6 +26,7 @@ type Server struct {
 	newHandler func(*Session) Handler
 	writers    writers
 	crew       crew.Crew
+	made       time.Time
 
 	mu sync.Mutex
 	// guarded by mu
@@ -35,6 +36,7 @@ type Server struct {
 	leaving  map[*wsConn]struct{} // in their close handshake
 	draining bool
 	closed   bool
+	departed departures
 	shaken   time.Time // when all handshakes so far would be over at HandshakeRate
 
 	watcher   *watcher // of WebSockets; made for the first
@@ -48,7 +50,7 @@ type Server struct {
 // Transports or Node are not what they may be.
 func NewServer(accept func(*Session) Handler, opts *Options) *Server {
 	srv := &Server{
-		opts: opts.withDefaults(), newHandler: accept,
+		opts: opts.withDefaults(), newHandler: accept, made: time.Now(),
 		sessions: make(map[string]*Session), leaving: make(map[*wsConn]struct{}), idle: make(chan struct{}),
 	}
 	srv.writers.srv = srv
@@ -189,6 +191,8 @@ func (srv *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := lastValues(r.URL.RawQuery)
 	s, refused := srv.verify(r, query)
 	switch {
+	case refused != nil && srv.late(r, query, refused):
+		_ = srv.writePolling(w, r, "text/html", []byte("ok"), false) // the client may have gone
 	case refused != nil:
 		srv.refuse(w, r, refused)
 	case s == nil:
