@@ -34,13 +34,19 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	command := flag.Arg(0)
-	if *showsVersion {
-		command = "version"
+	args := flag.Args()
+	switch {
+	case *showsVersion:
+		args = []string{"version"}
+	case len(args) == 0:
+		if err := run(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, "gateway:", err)
+			os.Exit(1)
+		}
+		return
 	}
-	args := flag.Args()[min(1, flag.NArg()):]
+	command, args := args[0], args[1:]
 	switch command {
-	case "":
 	case "check":
 		os.Exit(preflight.Main(ctx, os.Environ(), args, build(), os.Stdout, os.Stderr))
 	case "health":
@@ -53,10 +59,6 @@ func main() {
 		fmt.Fprintf(os.Stderr, "gateway: unknown argument %q\n", command)
 		flag.Usage()
 		os.Exit(2)
-	}
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "gateway:", err)
-		os.Exit(1)
 	}
 }
 

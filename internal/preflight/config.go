@@ -45,7 +45,7 @@ func (c *checker) configuration(environ []string) bool {
 
 // flatten returns the parts of a joined error.
 func flatten(err error) (all []error) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // its own kind, not what it wraps
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
 			all = append(all, flatten(e)...)
 		}

@@ -233,10 +233,10 @@ func (c *checker) files() {
 	} else {
 		c.ok("host.files", "%s", text)
 	}
-	max, ok1 := c.host.number("proc/sys/fs/file-max", 0)
+	most, ok1 := c.host.number("proc/sys/fs/file-max", 0)
 	used, ok2 := c.host.number("proc/sys/fs/file-nr", 0)
-	if ok1 && ok2 && float64(used) > 0.8*float64(max) {
-		c.fail("host.files", "raise fs.file-max", "this host has %s of %s files open", number(used), number(max))
+	if ok1 && ok2 && float64(used) > 0.8*float64(most) {
+		c.fail("host.files", "raise fs.file-max", "this host has %s of %s files open", number(used), number(most))
 	}
 }
 

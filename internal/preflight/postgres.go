@@ -53,6 +53,8 @@ func (c *checker) postgres(ctx context.Context) (peers.Registry, func()) {
 	if !c.postgresConnect(ctx, pool) {
 		return nil, pool.Close
 	}
+	registry := peers.NewPostgres(pool, c.cfg.PostgresSchema, c.cfg.PostgresChannelPrefix)
+	c.bounded(ctx, stepTimeout, func(ctx context.Context) { c.count(ctx, registry) })
 	steps := []func(context.Context, *pgxpool.Pool) error{c.postgresServer, c.postgresClock, c.postgresConnections, c.postgresQueue, c.postgresTable}
 	for _, step := range steps {
 		c.bounded(ctx, stepTimeout, func(ctx context.Context) {
@@ -62,7 +64,6 @@ func (c *checker) postgres(ctx context.Context) (peers.Registry, func()) {
 		})
 	}
 	c.postgresListen(ctx, pool, listen, separate)
-	registry := peers.NewPostgres(pool, c.cfg.PostgresSchema, c.cfg.PostgresChannelPrefix)
 	c.tryRegistry(ctx, "postgres.registry", registry, "the table patchbay_nodes can be written, or made",
 		"GRANT SELECT, INSERT, UPDATE, DELETE ON patchbay_nodes TO the user")
 	return registry, pool.Close
@@ -185,11 +186,12 @@ func (c *checker) postgresConnections(ctx context.Context, pool *pgxpool.Pool) e
 	const check = "postgres.connections"
 	need := int64(c.cfg.PostgresPoolSize) + 1
 	left := most - reserved - now
-	text := fmt.Sprintf("%s of %s connections are in use; a node needs up to %d, with the one that listens", number(now), number(most-reserved), need)
+	all := int64(c.nodes) * need
+	text := fmt.Sprintf("%s of %s connections are in use; %s need up to %s, with those that listen", number(now), number(most-reserved), c.nodesText(), number(all))
 	switch {
 	case left < need && c.node == nil:
 		c.fail(check, "raise max_connections, lower GATEWAY_POSTGRES_POOL_SIZE, or use a pooler", "%s", text)
-	case left < 2*need:
+	case left < 2*need || most-reserved < all:
 		c.warn(check, "raise max_connections, lower GATEWAY_POSTGRES_POOL_SIZE, or use a pooler", "%s", text)
 	default:
 		c.ok(check, "%s", text)

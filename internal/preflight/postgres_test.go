@@ -137,7 +137,7 @@ func TestPostgresConnections(t *testing.T) {
 		}
 		defer func() { _ = conn.Close(context.Background()) }()
 	}
-	want(t, checkPostgres(t, s.URL()), preflight.Fail, "postgres.connections", "up to 5")
+	want(t, checkPostgres(t, s.URL()), preflight.Fail, "postgres.connections", "1 node may need up to 5")
 	want(t, checkPostgres(t, "postgres://postgres:"+password+"@127.0.0.1:1/postgres"), preflight.Fail, "postgres.connect", "connection refused")
 }
 

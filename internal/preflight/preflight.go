@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,7 +96,7 @@ func Run(ctx context.Context, environ []string, o Options) *Report {
 	goredis.SetLogger(quiet{}) // what matters comes as errors
 	r := &Report{OK: true, Build: o.Build, Time: begun.UTC(), Counts: map[Status]int{OK: 0, Note: 0, Warn: 0, Fail: 0}, Peers: []Peer{}}
 	c := &checker{opts: o, host: &host{root: o.Root}, report: r, nodes: 1}
-	if c.configuration(environ) {
+	if c.configuration(environ) { //nolint:contextcheck // it connects to nothing
 		r.Node, r.Adapter = c.cfg.Node, c.cfg.Adapter
 		c.bounded(ctx, nodeTimeout, c.self)
 		c.thisHost()
@@ -141,6 +142,18 @@ const (
 	adapterStreams  = "redis-streams"
 	adapterPostgres = "postgres"
 )
+
+// count finds out how many nodes there are, this one included.
+func (c *checker) count(ctx context.Context, registry peers.Registry) {
+	all, err := registry.List(ctx)
+	if err != nil {
+		return // which is told when it is asked who they are
+	}
+	c.nodes = len(all)
+	if !slices.ContainsFunc(all, func(n peers.Node) bool { return n.Tag == c.cfg.Node }) {
+		c.nodes++
+	}
+}
 
 func (c *checker) add(s Status, check, advice, format string, args ...any) {
 	c.report.add(Finding{Check: check, Status: s, Text: fmt.Sprintf(format, args...), Advice: advice})

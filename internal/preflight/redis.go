@@ -50,6 +50,8 @@ func (c *checker) redis(ctx context.Context) (peers.Registry, func()) {
 	if !place.TLS && slices.ContainsFunc(place.Addrs, distant) {
 		c.note("redis.tls", "rediss://", "what goes to Redis, the password too, is not encrypted")
 	}
+	registry := peers.NewRedis(rdb, c.cfg.RedisKey)
+	c.bounded(ctx, stepTimeout, func(ctx context.Context) { c.count(ctx, registry) })
 	servers := mastersOf(ctx, rdb)
 	found := make([][]Finding, len(servers))
 	var asked sync.WaitGroup
@@ -66,7 +68,6 @@ func (c *checker) redis(ctx context.Context) (peers.Registry, func()) {
 	if c.cfg.Adapter == adapterStreams {
 		c.redisStream(ctx, rdb)
 	}
-	registry := peers.NewRedis(rdb, c.cfg.RedisKey)
 	c.tryRegistry(ctx, "redis.scripts", registry, "scripts run (EVALSHA), and the hash "+c.cfg.RedisKey+":nodes can be written",
 		"the user needs EVALSHA and EVAL, and HSET, HDEL, HGET, HGETALL, HVALS, PEXPIRE and TIME on this hash")
 	return registry, closeBus
@@ -283,11 +284,20 @@ func (c *checker) redisClients(ctx context.Context, rdb *goredis.Client, info ma
 			return
 		}
 	}
-	if left := most - now; left < 2*need {
-		add(Warn, "redis.clients", "raise maxclients", "%s of %s clients are connected, and a node may need %d", number(now), number(most), need)
+	text := fmt.Sprintf("%s of %s clients are connected; %s need %s at most", number(now), number(most), c.nodesText(), number(int64(c.nodes)*need))
+	if most-now < 2*need || most < int64(c.nodes)*need {
+		add(Warn, "redis.clients", "raise maxclients", "%s", text)
 		return
 	}
-	add(OK, "redis.clients", "", "%s of %s clients are connected; a node needs %d at most", number(now), number(most), need)
+	add(OK, "redis.clients", "", "%s", text)
+}
+
+// nodesText says how many nodes there are.
+func (c *checker) nodesText() string {
+	if c.nodes == 1 {
+		return "1 node may"
+	}
+	return strconv.Itoa(c.nodes) + " nodes may"
 }
 
 // redisBuffer looks at what Redis keeps for a subscriber that is slow.
@@ -511,13 +521,24 @@ func (c *checker) redisCommands() [][]any {
 			{"xadd", stream, "*", "check", "check"},
 			{"xread", "count", 1, "streams", stream, "0"},
 			{"xrange", stream, "-", "+", "count", 1},
-			{"subscribe", main}, {"subscribe", canary}, {"publish", main, ""}, {"publish", canary, ""}, {"pubsub", "numsub", main},
+			{"subscribe", main},
+			{"subscribe", canary},
+			{"publish", main, ""},
+			{"publish", canary, ""},
+			{"pubsub", "numsub", main},
 		}
 	default:
 		request, response := key+"-request#"+ns+"#", key+"-response#"+ns+"#"
 		return [][]any{
-			{"psubscribe", main + "*"}, {"subscribe", request}, {"subscribe", response}, {"subscribe", canary},
-			{"publish", main, ""}, {"publish", request, ""}, {"publish", response, ""}, {"publish", canary, ""}, {"pubsub", "numsub", request},
+			{"psubscribe", main + "*"},
+			{"subscribe", request},
+			{"subscribe", response},
+			{"subscribe", canary},
+			{"publish", main, ""},
+			{"publish", request, ""},
+			{"publish", response, ""},
+			{"publish", canary, ""},
+			{"pubsub", "numsub", request},
 		}
 	}
 }

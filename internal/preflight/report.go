@@ -57,8 +57,13 @@ type Peer struct {
 
 // sections are what the first part of a check's name stands for, in their order.
 var sections = []struct{ name, title string }{
-	{"config", "Configuration"}, {"node", "This node"}, {"host", "This host"}, {"redis", "Redis"}, {"postgres", "PostgreSQL"},
-	{"peers", "Other nodes"}, {"capacity", "Capacity"},
+	{"config", "Configuration"},
+	{"node", "This node"},
+	{"host", "This host"},
+	{"redis", "Redis"},
+	{"postgres", "PostgreSQL"},
+	{"peers", "Other nodes"},
+	{"capacity", "Capacity"},
 }
 
 func (r *Report) add(f Finding) {
