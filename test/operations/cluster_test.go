@@ -193,14 +193,14 @@ func (c *cluster) connected() {
 // kill: who was on the node is back in time, the rest notice nothing.
 func (c *cluster) kill() {
 	c.t.Helper()
-	nodes := c.swarm.settle()
+	nodes := c.settle()
 	c.phase("%s is killed: %v", tag(2), nodes)
 	c.swarm.call("start", orderEvery.Milliseconds(), nil)
 	killed := time.Now()
 	c.end(2, syscall.SIGKILL)
 	// A client that has not noticed yet still counts as connected.
 	c.back(nodes[tag(2)])
-	after := c.swarm.settle()
+	after := c.settle()
 	lost := c.stayed(tag(2))
 	var last int64
 	for _, o := range lost {
@@ -219,6 +219,13 @@ func (c *cluster) kill() {
 	c.nothingFailed(tag(2))
 }
 
+// settle waits until all are connected, and returns how many each node has.
+func (c *cluster) settle() (nodes map[string]int) {
+	c.t.Helper()
+	c.swarm.call("settle", nil, &nodes)
+	return nodes
+}
+
 // back waits until so many clients have lost their connection, and all are connected again.
 func (c *cluster) back(lost int) {
 	c.t.Helper()
@@ -228,12 +235,12 @@ func (c *cluster) back(lost int) {
 // drain: clients go one after the other, over the whole window, and are back at once.
 func (c *cluster) drain() {
 	c.t.Helper()
-	nodes := c.swarm.settle()
+	nodes := c.settle()
 	c.phase("%s is drained: %v", tag(1), nodes)
 	begun := time.Now()
 	c.terminate(1)
 	c.phase("it has ended after %v", time.Since(begun))
-	after := c.swarm.settle()
+	after := c.settle()
 	if after[tag(1)] > 0 {
 		c.t.Errorf("clients on a node that has ended: %v", after)
 	}
@@ -326,9 +333,9 @@ func (c *cluster) grow() {
 		r := c.front.do("GET", c.front.url(), nil, nil)
 		return r.Status == 200 && strings.Contains(r.Body, "."+tag(4)+`"`)
 	})
-	before := c.swarm.settle()
+	before := c.settle()
 	c.terminate(3) // its clients have to go somewhere
-	after := c.swarm.settle()
+	after := c.settle()
 	if after[tag(4)] < before[tag(3)]/4 {
 		c.t.Errorf("before %v, after %v", before, after)
 	}
@@ -338,7 +345,7 @@ func (c *cluster) grow() {
 	c.start(3)
 	c.swarm.call("rooms", nil, nil)
 	c.terminate(4)
-	c.swarm.settle()
+	c.settle()
 	c.stayed(tag(4))
 	c.nothingFailed()
 	c.done()
@@ -376,7 +383,7 @@ func (c *cluster) outage() {
 	for _, i := range []int{1, 2, 3, appNode} {
 		eventually(c.t, tag(i)+" is ready", func() bool { return c.ready(i) == 200 })
 	}
-	c.swarm.settle()
+	c.settle()
 	c.swarm.call("rooms", nil, nil)
 	c.stayed()
 	c.nothingFailed()
@@ -396,7 +403,7 @@ func (c *cluster) rolling() {
 		for i := 1; i <= 3; i++ {
 			c.terminate(i)
 			c.start(i)
-			c.swarm.settle()
+			c.settle()
 		}
 		lost := c.stayed(tag(1), tag(2), tag(3))
 		moved += len(lost)
@@ -406,7 +413,7 @@ func (c *cluster) rolling() {
 			}
 		}
 		c.nothingFailed()
-		c.phase("restart %d of all nodes: %d clients have moved, %v", round+1, len(lost), c.swarm.settle())
+		c.phase("restart %d of all nodes: %d clients have moved, %v", round+1, len(lost), c.settle())
 	}
 	if moved < rollings*swarmSize {
 		c.t.Errorf("%d clients have moved", moved)

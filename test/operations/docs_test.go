@@ -1,4 +1,4 @@
-package balancers_test
+package operations_test
 
 import (
 	"bytes"

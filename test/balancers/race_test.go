@@ -1,5 +1,0 @@
-//go:build race
-
-package balancers_test
-
-const raceEnabled = true
