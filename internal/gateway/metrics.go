@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -35,6 +34,7 @@ type metrics struct {
 	namespaces                                               prometheus.Gauge
 
 	cluster *clusterMetrics
+	build   *prometheus.GaugeVec
 
 	mu     sync.Mutex
 	labels map[string]struct{} // namespaces with a label of their own
@@ -45,21 +45,7 @@ const (
 	otherLabel         = "other"
 )
 
-// version of the build, from the module or the commit.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && (info.Main.Version == "" || info.Main.Version == "(devel)") {
-			return s.Value[:min(len(s.Value), 12)]
-		}
-	}
-	return info.Main.Version
-}
-
-func newMetrics(node string) *metrics {
+func newMetrics() *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), labels: make(map[string]struct{})}
 	f := promauto.With(m.registry)
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -105,9 +91,9 @@ func newMetrics(node string) *metrics {
 	m.namespaces = gauge("namespaces", "Namespaces.")
 
 	m.cluster = newClusterMetrics(m.registry)
-	f.NewGaugeVec(prometheus.GaugeOpts{
+	m.build = f.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "patchbay", Name: "build_info", Help: "Always 1.",
-	}, []string{"version", "node"}).WithLabelValues(version(), node).Set(1)
+	}, []string{"version", "commit", "node"})
 	m.registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
