@@ -47,6 +47,25 @@ func (b *logBuffer) String() string {
 	return b.buf.String()
 }
 
+// line returns the only line with a message.
+func (b *logBuffer) line(t testing.TB, msg string) map[string]any {
+	t.Helper()
+	var found []map[string]any
+	for text := range strings.Lines(b.String()) {
+		var line map[string]any
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatalf("line %q: %v", text, err)
+		}
+		if line["msg"] == msg {
+			found = append(found, line)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%d lines say %s", len(found), msg)
+	}
+	return found[0]
+}
+
 // load reads a configuration from NAME=value lines whose names lack their prefix.
 func load(t testing.TB, vars ...string) *gateway.Config {
 	t.Helper()
@@ -75,7 +94,7 @@ func start(t *testing.T, vars ...string) *node {
 // startWith is start of another kind of gateway, of which there may be several in a test.
 func startWith(t testing.TB, open func(*gateway.Config, *slog.Logger) (*gateway.Gateway, error), vars ...string) *node {
 	t.Helper()
-	vars = append([]string{"ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "NODE=node-1", "LOG_LEVEL=debug"}, vars...)
+	vars = append([]string{"ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "NODE=node-1", "LOG_LEVEL=debug", "DRAIN_WINDOW=0s"}, vars...)
 	cfg := load(t, vars...)
 	n := &node{t: t, log: new(logBuffer), done: make(chan error, 1)}
 	g, err := open(cfg, gateway.NewLogger(n.log, cfg))

@@ -34,8 +34,8 @@ type Gateway struct {
 	log           *slog.Logger
 	io            *sio.Server
 	health        *health
-	cluster       *cluster // nil: the node is alone
 	metrics       *metrics
+	cluster       *cluster // nil: the node is alone
 	public, admin *http.Server
 
 	// set by Run, or else what the go command knows
@@ -77,7 +77,7 @@ func newGateway(c *Config, b *backbone, log *slog.Logger) (*Gateway, error) {
 			log.Warn("relay_without_tokens", "hint", "anybody may join and publish to any room; set GATEWAY_JWT_SECRET or GATEWAY_JWT_PUBLIC_KEY_FILE")
 		}
 	}
-	m := newMetrics()
+	m := newMetrics(c, g.health, log)
 	m.count(opts)
 	g.metrics = m
 	g.made(NewBuild("", ""))
@@ -167,7 +167,7 @@ func (g *Gateway) Addr() net.Addr { return g.publicListener.Addr() }
 func (g *Gateway) AdminAddr() net.Addr { return g.adminListener.Addr() }
 
 // Serve runs the node until ctx is done, then ends it in an orderly way, within GATEWAY_SHUTDOWN_DELAY and
-// GATEWAY_SHUTDOWN_TIMEOUT. Connections are closed so that clients come back, to another node.
+// GATEWAY_SHUTDOWN_TIMEOUT. Connections are closed one by one, so that clients come back, to another node.
 func (g *Gateway) Serve(ctx context.Context) error {
 	g.health.set(notStarted, "")
 	failed := make(chan error, 2)
@@ -180,12 +180,15 @@ func (g *Gateway) Serve(ctx context.Context) error {
 
 	err := g.wait(ctx, failed)
 	g.health.set(draining, draining)
+	g.health.leaving.Store(true)
+	g.metrics.draining.Set(1)
 	g.log.Info("shutting_down", "sessions", g.io.Engine().Len(), "delay", g.cfg.ShutdownDelay.String())
 	if err == nil {
 		time.Sleep(g.cfg.ShutdownDelay)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.ShutdownTimeout)
 	defer cancel()
+	g.log.Info("draining", "sessions", g.io.Engine().Len(), "window", g.cfg.DrainWindow.String(), "rate", g.cfg.DrainRate)
 	err = errors.Join(err, g.io.Shutdown(ctx))
 	g.cluster.stopForwarding()
 	err = errors.Join(err, g.public.Shutdown(ctx))

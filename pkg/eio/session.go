@@ -34,10 +34,11 @@ const closeTimeout = 30 * time.Second
 // Session is one client's connection, whatever transport it is on. Its methods may be called from any goroutine.
 type Session struct {
 	// set at construction
-	srv   *Server
-	id    string
-	req   *Request
-	jsonp string // the JSONP callback index of the first request, "" for none
+	srv      *Server
+	id       string
+	req      *Request
+	jsonp    string        // the JSONP callback index of the first request, "" for none
+	lifetime time.Duration // how long it may last; 0: for ever
 
 	mu sync.Mutex
 	// guarded by mu
@@ -53,15 +54,16 @@ type Session struct {
 	queue      []queued // in the order of sending; one is its first memory
 	one        [1]queued
 	bytes      int           // queued or being written
+	behind     time.Duration // since when the client is, as the age of the server; 0: it is not
 	writing    bool          // a writer has it, or will
 	slow       bool          // about to be closed for it
 	streamed   bool          // what is delivered came over stream
 	delivering bool          // Handler.Message runs
+	awaitPong  bool
+	grace      bool          // a packet other than the pong may still extend this ping's deadline
 	turn       chan struct{} // closed when it has: two transports may receive at once during an upgrade
 	timer      *time.Timer   // heartbeat, or the end of closing
 	deadline   time.Time     // what the timer waits for
-	awaitPong  bool
-	grace      bool // a packet other than the pong may still extend this ping's deadline
 	noop       *time.Timer
 }
 
@@ -132,10 +134,13 @@ func (s *Session) send(m *Message, now bool) error {
 		s.pushLocked(queued{m: m})
 		freed -= m.size
 	case !s.slow: // not from here: the caller may hold locks that Handler.Closed needs
-		s.slow = s.srv.start(func() { s.fail(ReasonSlowConsumer, ErrSlowConsumer) })
+		reason := s.slowLocked(m)
+		s.slow = s.srv.start(func() { s.fail(ReasonSlowConsumer, reason) })
 	}
+	change := s.paceLocked()
 	s.mu.Unlock()
 	s.queuedHook(-freed)
+	s.paceHook(change)
 	if f := s.srv.opts.Hooks.Dropped; f != nil {
 		for range dropped {
 			f(s)
@@ -245,8 +250,10 @@ func (s *Session) sentLocked(batch []queued) int {
 func (s *Session) sent(batch []queued) {
 	s.mu.Lock()
 	n := s.sentLocked(batch)
+	change := s.paceLocked()
 	s.mu.Unlock()
 	s.queuedHook(-n)
+	s.paceHook(change)
 }
 
 func (s *Session) queuedHook(delta int) {
@@ -278,8 +285,10 @@ func (s *Session) written(batch []queued, bytes int, err error) bool {
 	n := s.sentLocked(batch)
 	more := err == nil && (len(s.queue) > 0 || s.state == stateClosing) // which takeBatch sees to
 	s.writing = more || err != nil
+	change := s.paceLocked()
 	s.mu.Unlock()
 	s.queuedHook(-n)
+	s.paceHook(change)
 	if err == nil {
 		s.sentHook(WebSocket, batch, bytes)
 	} else {
@@ -435,7 +444,8 @@ func (s *Session) scheduleLocked(d time.Duration) {
 	s.timer.Reset(d)
 }
 
-// tick runs when the timer fires: a ping is due, or a pong or the fetch of the close packet is overdue.
+// tick runs when the timer fires: a ping is due, unless the session has lasted for long enough, or a pong or the fetch of the
+// close packet is overdue.
 func (s *Session) tick() {
 	s.mu.Lock()
 	if s.state == stateClosed {
@@ -452,6 +462,9 @@ func (s *Session) tick() {
 		reason := s.endReason
 		s.mu.Unlock()
 		s.end(reason, errCloseTimeout, farewellAbort)
+	case !s.awaitPong && s.oldLocked():
+		s.mu.Unlock()
+		s.shut(ReasonConnectionAge)
 	case !s.awaitPong:
 		s.awaitPong, s.grace = true, true
 		s.pushLocked(queued{m: pingMessage})
@@ -537,10 +550,12 @@ func (s *Session) end(reason CloseReason, err error, how farewell) {
 	s.probe, s.poll, s.bytes = nil, nil, 0
 	s.queue, s.one[0] = nil, queued{}
 	s.stopNoopLocked()
+	change := s.paceLocked()
 	s.mu.Unlock()
 
 	s.srv.remove(s)
 	s.queuedHook(-dropped)
+	s.paceHook(change)
 	if probe != nil {
 		probe.close(s.srv)
 	}
