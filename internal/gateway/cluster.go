@@ -12,6 +12,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/seed-0b620db0/patchbay/internal/drain"
 	"github.com/seed-0b620db0/patchbay/internal/peers"
 	"github.com/seed-0b620db0/patchbay/pkg/adapter"
 	"github.com/seed-0b620db0/patchbay/pkg/adapter/redis"
@@ -212,11 +213,15 @@ func (cl *cluster) edge(io http.Handler) http.Handler {
 	return cl.forward.Edge(io)
 }
 
-func (cl *cluster) owner(io http.Handler) http.Handler {
+func (cl *cluster) owner(io *sio.Server) http.Handler {
 	if cl == nil || cl.forward == nil {
 		return nil
 	}
-	return cl.forward.Owner(io)
+	return cl.forward.Owner(io, func(sid string) {
+		if s := io.Engine().Session(sid); s != nil {
+			s.Reroute()
+		}
+	})
 }
 
 // start enters the node into the registry and keeps it there.
@@ -226,7 +231,7 @@ func (cl *cluster) start(ctx context.Context, admin net.Addr, io *sio.Server) {
 	}
 	ctx, cl.stop = context.WithCancel(context.WithoutCancel(ctx)) // it stays while clients are sent away
 	cl.running.Go(func() {                                        // both end by stop; leave waits for them
-		cl.self.Addr = cl.advertised(ctx, admin)
+		cl.self.Addr = cl.cfg.Advertised(ctx, admin, cl.backbone.towards...)
 		cl.dir.Run(ctx, cl.self)
 	})
 	cl.running.Go(func() { cl.census(ctx, io) })
@@ -251,13 +256,13 @@ func (cl *cluster) census(ctx context.Context, io *sio.Server) {
 	}
 }
 
-// advertised is where others reach the internal listener.
-func (cl *cluster) advertised(ctx context.Context, admin net.Addr) string {
+// Advertised is where other nodes reach the internal listener, if they are found at one of the addresses of towards.
+func (c *Config) Advertised(ctx context.Context, admin net.Addr, towards ...string) string {
 	host, port, err := net.SplitHostPort(admin.String())
 	if err != nil {
 		host, port = admin.String(), ""
 	}
-	if a := cl.cfg.PeerAddr; a != "" {
+	if a := c.PeerAddr; a != "" {
 		addr, _ := hostPort(a, port) // checked at the start
 		return addr
 	}
@@ -266,7 +271,7 @@ func (cl *cluster) advertised(ctx context.Context, admin net.Addr) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	for _, addr := range append(cl.backbone.towards, "192.0.2.1:9") { // the last is anywhere: the way out
+	for _, addr := range append(towards, "192.0.2.1:9") { // the last is anywhere: the way out
 		conn, err := new(net.Dialer).DialContext(ctx, "udp", addr) // sends nothing
 		if err != nil {
 			continue
@@ -278,6 +283,13 @@ func (cl *cluster) advertised(ctx context.Context, admin net.Addr) string {
 		}
 	}
 	return net.JoinHostPort("127.0.0.1", port)
+}
+
+// drain has the clients whose requests this node forwards go by way of others, at the pace of its own clients.
+func (cl *cluster) drain(ctx context.Context) {
+	if cl != nil && cl.forward != nil {
+		cl.forward.Drain(ctx, drain.Pace{Window: cl.cfg.DrainWindow, Rate: cl.cfg.DrainRate})
+	}
 }
 
 // stopForwarding ends what is forwarded for clients of this listener.
