@@ -120,6 +120,16 @@ step("the nodes say that they are well, from inside", 60_000, async () => {
   }
 });
 
+step("gateway check, in a node's container, finds nothing in the way", 60_000, async () => {
+  for (const n of nodes) {
+    const { code, stdout } = await cluster.compose(["exec", "-T", n, "/gateway", "check", "-json", "-clients", "1000"], { codes: [0, 1] });
+    assert.equal(code, 0, `${n}: ${stdout}`);
+    const report = JSON.parse(stdout);
+    assert.ok(report.ok && report.adapter === bus && report.build.version === version, stdout);
+    assert.deepEqual(report.peers.map((p) => p.tag).sort(), nodes.filter((other) => other !== n), n);
+  }
+});
+
 step("Prometheus scrapes all three, and has the rules", 120_000, async () => {
   const up = await until(
     "three targets",
