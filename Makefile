@@ -38,6 +38,16 @@ conformance: client $(CONFORM)/node_modules/.package-lock.json ## run the stock 
 	scripts/need gcc nodejs npm chromium redis-server
 	$(GOTEST) -timeout=10m -count=1 ./$(CONFORM)/...
 
+.PHONY: cluster
+cluster: client npm ## a cluster behind nginx: kills, drains, rolling restarts, a storm of reconnects
+	scripts/need gcc nodejs npm redis-server postgresql nginx
+	OPERATIONS_STRICT=1 $(GOTEST) -timeout=15m -count=1 -v -run 'TestCluster|TestStorm' ./test/operations
+
+.PHONY: monitoring
+monitoring: ## check the alert rules and the dashboard, and have a real Prometheus scrape real nodes
+	scripts/need gcc redis-server prometheus
+	$(GOTEST) -timeout=5m -count=1 ./test/monitoring
+
 .PHONY: lint
 lint: ## vet, linters, formatting, tidy modules, and what scripts/check knows
 	go vet ./...

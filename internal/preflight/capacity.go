@@ -2,6 +2,9 @@ package preflight
 
 import (
 	"slices"
+	"strings"
+
+	"github.com/seed-0b620db0/patchbay/pkg/eio"
 )
 
 // What a client costs this node, in bytes, by bench/RESULTS.md: an idle one on a WebSocket, and one whose poll waits. The kernel has
@@ -109,6 +112,16 @@ const nginxClient = 18<<10 + 2*kernelSocket
 func (c *checker) memoryLimits(add func(name, text string, value, direct, nginx int64)) {
 	const websocket, poll = idleClient + kernelSocket, waitingClient + kernelSocket
 	group, _, available := c.host.memory()
+	all := add
+	add = func(name, text string, value, direct, nginx int64) {
+		needs := string(eio.WebSocket)
+		if strings.HasSuffix(name, "-polling") {
+			needs = string(eio.Polling)
+		}
+		if slices.Contains(c.cfg.Transports, needs) {
+			all(name, text, value, direct, nginx)
+		}
+	}
 	if group != unlimited {
 		// nginx has a cgroup of its own.
 		n := group - baseMemory

@@ -205,4 +205,3 @@ type quiet struct{}
 
 // Printf implements the client's logger.
 func (quiet) Printf(context.Context, string, ...any) {}
-

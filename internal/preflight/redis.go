@@ -162,7 +162,7 @@ func (c *checker) redisConnect(ctx context.Context, rdb goredis.UniversalClient,
 		advice = "let the user run PING: ACL SETUSER name +ping"
 	case contains(text, "x509", "certificate"):
 		advice = "GATEWAY_REDIS_TLS_CA_FILE names the CA that has signed its certificate, GATEWAY_REDIS_TLS_SERVER_NAME the name in it"
-	case contains(text, "tls:", "EOF", "first record"):
+	case contains(text, "tls:", "EOF", "first record"), place.TLS && errors.Is(err, context.DeadlineExceeded):
 		advice = "does it speak TLS? rediss:// is with, redis:// without"
 	case contains(text, "cluster support disabled"):
 		advice = "it is no Redis Cluster: redis:// instead of redis+cluster://"
@@ -434,7 +434,7 @@ func (c *checker) redisRoundTrip(ctx context.Context, rdb goredis.UniversalClien
 	if err != nil {
 		advice := "let messages through"
 		if contains(err.Error(), "NOPERM") {
-			advice = "ACL SETUSER name &" + c.cfg.RedisKey + "* +subscribe +psubscribe +publish (ssubscribe and spublish for redis-sharded)"
+			advice = "ACL SETUSER name &" + c.cfg.RedisKey + "* with the commands of pub/sub"
 		}
 		c.fail(check, advice, "a message to itself by %s: %s", kind, c.text(err))
 		return
@@ -484,7 +484,12 @@ func (c *checker) redisRights(ctx context.Context, rdb goredis.UniversalClient) 
 		_ = conn.Close()
 	}
 	if len(forbidden) > 0 {
-		c.fail("redis.rights", "ACL SETUSER name ~"+c.cfg.RedisKey+"* &"+c.cfg.RedisKey+"* with these commands", "the user may not: %s", strings.Join(sorted(forbidden), "; "))
+		advice := "ACL SETUSER name ~" + c.cfg.RedisKey + "* &" + c.cfg.RedisKey + "* with these commands"
+		if c.cfg.Adapter == adapterRedis { // Redis compares the text of a pattern with the text of the rule
+			advice = "ACL SETUSER name allchannels, or, as a rule for a pattern has to be the pattern itself, &" + c.cfg.RedisKey + "* and for each namespace &" +
+				c.cfg.RedisKey + "#" + c.cfg.Namespaces[0] + "#*"
+		}
+		c.fail("redis.rights", advice, "the user may not: %s", strings.Join(sorted(forbidden), "; "))
 		return
 	}
 	c.ok("redis.rights", "the user may do what a node does on the channels and keys of %s", c.cfg.RedisKey)
