@@ -246,6 +246,21 @@ step("nginx starts while a node is down", 120_000, async () => {
   await cluster.compose(["up", "--detach", "--wait", "--no-deps", "gateway-1"]);
 });
 
+if (process.env.COMPOSE_GRAFANA) {
+  step("the profile observability adds Grafana with the dashboard", 180_000, async () => {
+    await cluster.compose(["--profile", "observability", "up", "--detach", "--wait", "--no-deps", "grafana"]);
+    const ask = async (path) => {
+      const answer = await fetch(`http://127.0.0.1:${cluster.grafanaPort}/api/${path}`, { headers: { authorization: `Basic ${btoa("admin:patchbay-development-only")}` } });
+      return answer.json();
+    };
+    const { uid } = JSON.parse(readFileSync(`${root}/deploy/grafana/patchbay.json`, "utf8"));
+    const found = await until("the dashboard", () => ask("search?type=dash-db"), (list) => list.length > 0);
+    assert.deepEqual(found.map((d) => d.uid), [uid]);
+    assert.equal((await ask("datasources/uid/prometheus/health")).status, "OK");
+    await cluster.compose(["rm", "--stop", "--force", "--volumes", "grafana"]);
+  });
+}
+
 step("all ends in time, in good order, with clients on", 180_000, async () => {
   const crowd = new Crowd(cluster.url, "end", Object.keys(modes), 8);
   try {
