@@ -4,7 +4,8 @@
 #   docker buildx build --platform linux/amd64,linux/arm64 …   or: make image-multi
 #
 # Both builders work: BuildKit, and the classic one (DOCKER_BUILDKIT=0), which knows neither --mount nor the platform's
-# variables. With the classic one name the platform twice: --platform linux/arm64 --build-arg TARGETARCH=arm64.
+# variables. The classic one builds for its own platform: with --build-arg TARGETARCH=arm64 it makes the program of another,
+# in an image that says it is the builder's.
 #
 # The same arguments and base images give the same bytes. To pin the base images to what a tag is today, give digests:
 #   --build-arg GO_IMAGE=golang:1.26-bookworm@sha256:…  --build-arg NODE_IMAGE=node:22-bookworm-slim@sha256:…

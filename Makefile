@@ -87,7 +87,7 @@ image image-multi up: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%c
 
 .PHONY: image
 image: ## build the image for this machine, or for ARCH=arm64 or amd64
-	docker build $(if $(ARCH),--platform linux/$(ARCH) --build-arg TARGETARCH=$(ARCH)) $(image_args) -t $(IMAGE):dev -t $(IMAGE):$(VERSION) .
+	docker build $(if $(ARCH),--platform linux/$(ARCH)) $(image_args) -t $(IMAGE):dev -t $(IMAGE):$(VERSION) .
 
 .PHONY: image-multi
 image-multi: ## build the image for amd64 and arm64 with buildx, into bin/image.tar or what OUTPUT says
