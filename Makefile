@@ -15,7 +15,7 @@ url = http://$(patsubst :%,localhost:%,$(1))
 
 .PHONY: help
 help:
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 .PHONY: run
 run: bin/gateway ## start the gateway with the relay and the playground
@@ -78,6 +78,39 @@ bench: bench/node/node_modules/.package-lock.json ## measure our server beside N
 .PHONY: microbench
 microbench: ## run the benchmarks beside the code: BENCH is a pattern, COUNT repeats them
 	go test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) ./...
+
+IMAGE     ?= patchbay/gateway
+PLATFORMS ?= linux/amd64,linux/arm64
+# To a registry: OUTPUT=type=registry,rewrite-timestamp=true, and IMAGE with its name.
+OUTPUT    ?= type=oci,dest=bin/image.tar,rewrite-timestamp=true
+image_args = --build-arg VERSION --build-arg COMMIT --build-arg SOURCE_DATE_EPOCH $(IMAGEFLAGS)
+
+# What an image says of itself, and the time that its files have.
+image image-multi up: export VERSION ?= $(shell git describe --tags --always --dirty)
+image image-multi up: export COMMIT ?= $(shell git rev-parse HEAD)
+image image-multi up: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+
+.PHONY: image
+image: ## build the image for this machine, or for ARCH=arm64 or amd64
+	docker build $(if $(ARCH),--platform linux/$(ARCH)) $(image_args) -t $(IMAGE):dev -t $(IMAGE):$(VERSION) .
+
+.PHONY: image-multi
+image-multi: ## build the image for amd64 and arm64 with buildx, into bin/image.tar or what OUTPUT says
+	mkdir -p bin
+	docker buildx build --platform $(PLATFORMS) $(image_args) -t $(IMAGE):$(VERSION) --output $(OUTPUT) .
+
+.PHONY: up
+up: ## start the cluster of docker-compose.yml on port 8080
+	docker compose up --build --detach --wait
+
+.PHONY: down
+down: ## stop it
+	docker compose down
+
+.PHONY: compose-test
+compose-test: client npm ## run docker-compose.yml with stock clients and a browser, on Redis and on PostgreSQL
+	scripts/need nodejs chromium
+	scripts/compose-test
 
 .PHONY: clean
 clean: ## remove what the other targets made
