@@ -12,6 +12,6 @@ case $domain in
 esac
 case $resolver in *:*) resolver="[$resolver]" ;; esac
 for file in nginx patchbay-http patchbay-nodes patchbay patchbay-locations; do
-	sed "s/@RESOLVER@/$resolver/; s/@DOMAIN@/$domain/" "/config/$file.conf" >"/run/nginx/$file.conf"
+	sed "s/@RESOLVER@/$resolver/; s/@DOMAIN@/$domain/g" "/config/$file.conf" >"/run/nginx/$file.conf"
 done
 exec nginx -c /run/nginx/nginx.conf
