@@ -21,7 +21,7 @@ help:
 run: bin/gateway ## start the gateway with the relay and the playground
 	@echo "playground $(call url,$(GATEWAY_ADDR))/   metrics $(call url,$(GATEWAY_ADMIN_ADDR))/metrics"
 	@GATEWAY_ADDR=$(GATEWAY_ADDR) GATEWAY_ADMIN_ADDR=$(GATEWAY_ADMIN_ADDR) \
-	GATEWAY_RELAY=true GATEWAY_PLAYGROUND=true GATEWAY_RECOVERY=true GATEWAY_LOG_FORMAT=text \
+	GATEWAY_RELAY=true GATEWAY_PLAYGROUND=true GATEWAY_RECOVERY=true GATEWAY_LOG_FORMAT=text GATEWAY_DRAIN_WINDOW=0s \
 	bin/gateway
 
 .PHONY: build

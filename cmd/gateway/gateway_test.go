@@ -139,7 +139,9 @@ type process struct {
 func start(t *testing.T, env ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(binary), ended: make(chan struct{})}
-	p.cmd.Env = append([]string{"GATEWAY_ADDR=127.0.0.1:0", "GATEWAY_ADMIN_ADDR=127.0.0.1:0", "GATEWAY_RELAY=true", "GATEWAY_JWT_SECRET=" + secret}, env...)
+	p.cmd.Env = append([]string{
+		"GATEWAY_ADDR=127.0.0.1:0", "GATEWAY_ADMIN_ADDR=127.0.0.1:0", "GATEWAY_RELAY=true", "GATEWAY_JWT_SECRET=" + secret, "GATEWAY_DRAIN_WINDOW=0s",
+	}, env...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -278,6 +280,37 @@ func TestTerminateConnected(t *testing.T) {
 	}
 }
 
+// The window is that of GATEWAY_DRAIN_WINDOW: the first client goes long before the last.
+func TestDrainWindow(t *testing.T) {
+	const n, window = 40, 2 * time.Second
+	p := start(t, "GATEWAY_JWT_SECRET=", "GATEWAY_DRAIN_WINDOW="+window.String())
+	var clients []*siotest.WS
+	for range n {
+		w := p.client().Open()
+		w.Connect("/", "")
+		clients = append(clients, w)
+	}
+	p.signal(syscall.SIGTERM)
+	begun := time.Now()
+	ends := make(chan time.Duration, n)
+	for _, w := range clients {
+		go func() { // ends with the connection
+			w.DrainClose()
+			ends <- time.Since(begun)
+		}()
+	}
+	var all []time.Duration
+	for range n {
+		all = append(all, <-ends)
+	}
+	if first, last := all[0], all[n-1]; first > window/4 || last < window/2 {
+		t.Errorf("the first went after %v, the last after %v", first, last)
+	}
+	if state := p.wait(window + 5*time.Second); state.ExitCode() != 0 {
+		t.Errorf("%v: %v", state, p.lines())
+	}
+}
+
 func TestShutdownDelay(t *testing.T) {
 	p := start(t, "GATEWAY_JWT_SECRET=", "GATEWAY_SHUTDOWN_DELAY=1m")
 	ws := p.client().Open()
@@ -295,6 +328,12 @@ func TestShutdownDelay(t *testing.T) {
 	}
 	if got := p.status(p.admin + "/healthz"); got != http.StatusOK {
 		t.Errorf("healthz: %d", got)
+	}
+	if r := p.client().Do(http.MethodGet, p.public+"/socket.io/?EIO=4&transport=polling", nil, nil); r.Status != http.StatusOK || !r.Closes {
+		t.Errorf("%d, closes: %v: the client would come again over the same connection", r.Status, r.Closes)
+	}
+	if !strings.Contains(p.client().Do(http.MethodGet, p.admin+"/metrics", nil, nil).Body, "patchbay_draining 1\n") {
+		t.Error("no metric says so")
 	}
 	// The balancer does not know yet: clients old and new are served.
 	p.client().Open().Connect("/", "")

@@ -35,7 +35,12 @@ type Config struct {
 	Pprof     bool       `env:"PPROF" envDefault:"false" help:"serve profiles under /debug/pprof/ on the internal address"`
 
 	ShutdownDelay   time.Duration `env:"SHUTDOWN_DELAY" envDefault:"0s" help:"after SIGTERM, time for the balancer to see that the node is not ready"`
-	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"20s" help:"after that, time to close connections and finish handlers"`
+	DrainWindow     time.Duration `env:"DRAIN_WINDOW" envDefault:"10s" help:"after that, time over which connections are closed, at random moments; 0 is at once"`
+	DrainRate       int           `env:"DRAIN_RATE" envDefault:"0" help:"connections closed a second instead, whatever time that takes; 0 is what follows from GATEWAY_DRAIN_WINDOW"`
+	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"30s" help:"bounds all that comes after the delay: to close connections, three quarters of it at most, and to finish handlers"`
+
+	MaxConnectionAge       time.Duration `env:"MAX_CONNECTION_AGE" envDefault:"0s" help:"close connections of this age, so that they spread over nodes that were added; 0 is never"`
+	MaxConnectionAgeJitter float64       `env:"MAX_CONNECTION_AGE_JITTER" envDefault:"0.2" help:"share of that age, 0 to 1, by which it is shorter at most, at random for each"`
 
 	ReadHeaderTimeout time.Duration `env:"READ_HEADER_TIMEOUT" envDefault:"10s" help:"time a client has to send the header of a request"`
 	IdleTimeout       time.Duration `env:"IDLE_TIMEOUT" envDefault:"75s" help:"time a connection may be unused between two requests"`
@@ -58,6 +63,8 @@ type Config struct {
 	MaxPayloadPackets        int           `env:"MAX_PAYLOAD_PACKETS" envDefault:"65536" help:"packets of one request body"`
 	MaxQueueBytes            int           `env:"MAX_QUEUE_BYTES" envDefault:"4194304" help:"bytes queued to one client, which is closed beyond"`
 	MaxSessions              int           `env:"MAX_SESSIONS" envDefault:"1000000" help:"sessions of this node; more are answered 503"`
+	HandshakeRate            int           `env:"HANDSHAKE_RATE" envDefault:"0" help:"sessions opened a second, against storms of reconnects; more are answered 503; 0 is no limit"`
+	HandshakeBurst           int           `env:"HANDSHAKE_BURST" envDefault:"0" help:"how many of them may come at once; 0 is GATEWAY_HANDSHAKE_RATE"`
 	HTTPCompression          bool          `env:"HTTP_COMPRESSION" envDefault:"true" help:"compress polling responses"`
 	HTTPCompressionThreshold int           `env:"HTTP_COMPRESSION_THRESHOLD" envDefault:"1024" help:"from this size in bytes"`
 	PerMessageDeflate        bool          `env:"PER_MESSAGE_DEFLATE" envDefault:"false" help:"offer WebSocket compression, for a high price in memory"`
@@ -194,6 +201,12 @@ var (
 	cookieName    = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]*$") // a token of RFC 9110, or none
 )
 
+// mayBeZero are the variables of numbers and durations for which zero means something.
+var mayBeZero = map[string]bool{
+	"SHUTDOWN_DELAY": true, "DRAIN_WINDOW": true, "DRAIN_RATE": true, "MAX_CONNECTION_AGE": true, "HANDSHAKE_RATE": true, "HANDSHAKE_BURST": true,
+	"START_TIMEOUT": true, "HTTP_COMPRESSION_THRESHOLD": true,
+}
+
 // check finds what no type can say.
 func (c *Config) check() error {
 	var errs []error
@@ -223,16 +236,19 @@ func (c *Config) check() error {
 	c.checkCluster(require)
 	require(!c.Playground || c.Relay && c.ServeClient, "PLAYGROUND", "needs GATEWAY_RELAY=true and GATEWAY_SERVE_CLIENT=true")
 	require(!c.Playground || strings.Trim(c.Path, "/") == "socket.io", "PLAYGROUND", "needs GATEWAY_PATH=/socket.io")
-	require(c.HTTPCompressionThreshold >= 0, "HTTP_COMPRESSION_THRESHOLD", "is negative")
+
+	require(c.MaxConnectionAgeJitter >= 0 && c.MaxConnectionAgeJitter <= 1, "MAX_CONNECTION_AGE_JITTER", "%v is not between 0 and 1", c.MaxConnectionAgeJitter)
+	require(c.HandshakeBurst == 0 || c.HandshakeRate > 0, "HANDSHAKE_BURST", "needs GATEWAY_HANDSHAKE_RATE")
 
 	v := reflect.ValueOf(*c)
 	for f, value := range v.Fields() {
 		name := f.Tag.Get("env")
+		zero := mayBeZero[name]
 		switch n := value.Interface().(type) {
 		case time.Duration:
-			require(n > 0 || n == 0 && (name == "SHUTDOWN_DELAY" || name == "START_TIMEOUT"), name, "%s is not a positive duration", n)
+			require(n > 0 || n == 0 && zero, name, "%s is not a positive duration", n)
 		case int:
-			require(n > 0 || name == "HTTP_COMPRESSION_THRESHOLD", name, "%d is not a positive number", n)
+			require(n > 0 || n == 0 && zero, name, "%d is not a positive number", n)
 		}
 	}
 	return errors.Join(errs...)
@@ -259,7 +275,8 @@ func (c *Config) options() *sio.Options {
 			PingInterval: c.PingInterval, PingTimeout: c.PingTimeout, UpgradeTimeout: c.UpgradeTimeout,
 			BodyTimeout: c.BodyTimeout, WriteTimeout: c.WriteTimeout,
 			MaxHTTPBufferSize: c.MaxHTTPBufferSize, MaxPayloadPackets: c.MaxPayloadPackets,
-			MaxQueueBytes: c.MaxQueueBytes, MaxSessions: c.MaxSessions,
+			MaxQueueBytes: c.MaxQueueBytes, MaxSessions: c.MaxSessions, HandshakeRate: c.HandshakeRate, HandshakeBurst: c.HandshakeBurst,
+			MaxAge: c.MaxConnectionAge, MaxAgeJitter: c.MaxConnectionAgeJitter, DrainWindow: c.DrainWindow, DrainRate: c.DrainRate,
 			DisableUpgrades:          !c.AllowUpgrades,
 			HTTPCompressionThreshold: -1,
 		},

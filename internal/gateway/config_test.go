@@ -87,6 +87,12 @@ func TestConfigBadValues(t *testing.T) {
 		"HTTP_COMPRESSION_THRESHOLD":    {"-1", "x", "1.5"},
 		"SHUTDOWN_DELAY":                {"-1s", "5", "soon"},
 		"SHUTDOWN_TIMEOUT":              {"0s", "-1s", "20"},
+		"DRAIN_WINDOW":                  {"-1s", "10"},
+		"DRAIN_RATE":                    {"-1", "fast"},
+		"MAX_CONNECTION_AGE":            {"-1s", "60"},
+		"MAX_CONNECTION_AGE_JITTER":     {"-0.1", "1.1", "20%", "NaN"},
+		"HANDSHAKE_RATE":                {"-1", "1.5"},
+		"HANDSHAKE_BURST":               {"-1", "5"}, // without a rate
 		"RECOVERY_MAX_DISCONNECTION":    {"0", "2 minutes"},
 		"MAX_SESSIONS":                  {"0", "-1", "many", "1e6", "99999999999999999999"},
 		"PLAYGROUND":                    {"true"}, // without the relay
@@ -164,7 +170,9 @@ func TestConfigCombinations(t *testing.T) {
 		{[]string{"JWT_SECRET=" + secret, "JWT_PUBLIC_KEY_FILE=/key.pem"}, "JWT_SECRET"},
 		{[]string{"PLAYGROUND=true", "RELAY=true", "SERVE_CLIENT=false"}, "PLAYGROUND"},
 		{[]string{"PLAYGROUND=true", "RELAY=true"}, ""},
-		{[]string{"HTTP_COMPRESSION_THRESHOLD=0", "SHUTDOWN_DELAY=0s"}, ""},
+		{[]string{"HTTP_COMPRESSION_THRESHOLD=0", "SHUTDOWN_DELAY=0s", "DRAIN_WINDOW=0s", "DRAIN_RATE=0", "MAX_CONNECTION_AGE=0s"}, ""},
+		{[]string{"HANDSHAKE_RATE=100", "HANDSHAKE_BURST=0"}, ""},
+		{[]string{"HANDSHAKE_RATE=0", "HANDSHAKE_BURST=1"}, "HANDSHAKE_BURST"},
 		{[]string{"PATH=/a/b-c_d.e~f/", "TRAILING_SLASH=false"}, ""},
 		{[]string{"NAMESPACES=/,/a,/b/c"}, ""},
 		{[]string{"ADAPTER=redis"}, "REDIS_URL"},
@@ -258,6 +266,7 @@ var conditions = map[string]string{
 	"PER_MESSAGE_DEFLATE_THRESHOLD": "PER_MESSAGE_DEFLATE=true", "CORS_CREDENTIALS": "CORS_ORIGINS=https://a.example",
 	"RECOVERY_MAX_DISCONNECTION": "RECOVERY=true", "RECOVERY_MAX_PACKETS": "RECOVERY=true", "RECOVERY_MAX_BYTES": "RECOVERY=true",
 	"RECOVERY_MAX_SESSIONS": "RECOVERY=true", "PLAYGROUND": "RELAY=true",
+	"HANDSHAKE_BURST": "HANDSHAKE_RATE=4321",
 	"ADAPTER": "REDIS_URL=redis://redis", "REDIS_TLS_CA_FILE": "REDIS_URL=rediss://redis", "REDIS_TLS_SERVER_NAME": "REDIS_URL=rediss://redis",
 }
 
@@ -271,6 +280,8 @@ func other(f reflect.StructField) string {
 		return map[string]string{"true": "false", "false": "true"}[f.Tag.Get("envDefault")]
 	case reflect.Int:
 		return "4321"
+	case reflect.Float64:
+		return "0.4321"
 	default:
 		return "12345ms"
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/cors"
@@ -84,7 +85,8 @@ func adminHandler(c *Config, m *metrics, h *health, peer http.Handler) http.Hand
 
 // health tells whether the node should get clients.
 type health struct {
-	ready chan struct{} // closed when it is for the first time
+	ready   chan struct{} // closed when it is for the first time
+	leaving atomic.Bool   // it will not be again
 
 	mu sync.Mutex
 	// guarded by mu
@@ -120,9 +122,13 @@ func (h *health) list() []string {
 }
 
 // gate keeps clients out until the node is ready for the first time: others would not know their sessions. One that was
-// ready once keeps its clients, and whoever else is sent to it.
+// ready once keeps its clients, and whoever else is sent to it; but when it is about to end, it lets go of their connections,
+// on which they would come to it again.
 func (h *health) gate(io http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h.leaving.Load() && r.Header.Get("Upgrade") == "" {
+			w.Header().Set("Connection", "close")
+		}
 		select {
 		case <-h.ready:
 			io.ServeHTTP(w, r)

@@ -75,7 +75,7 @@ func start(t *testing.T, vars ...string) *node {
 // startWith is start of another kind of gateway, of which there may be several in a test.
 func startWith(t testing.TB, open func(*gateway.Config, *slog.Logger) (*gateway.Gateway, error), vars ...string) *node {
 	t.Helper()
-	vars = append([]string{"ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "NODE=node-1", "LOG_LEVEL=debug"}, vars...)
+	vars = append([]string{"ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "NODE=node-1", "LOG_LEVEL=debug", "DRAIN_WINDOW=0s"}, vars...)
 	cfg := load(t, vars...)
 	n := &node{t: t, log: new(logBuffer), done: make(chan error, 1)}
 	g, err := open(cfg, gateway.NewLogger(n.log, cfg))

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -32,7 +33,7 @@ type metrics struct {
 	refusedConnects, disconnects, eventsIn, emits, eventsOut *prometheus.CounterVec
 	acks, recoveries                                         *prometheus.CounterVec
 	handlerErrors, protocolErrors                            prometheus.Counter
-	namespaces                                               prometheus.Gauge
+	namespaces, draining                                     prometheus.Gauge
 
 	cluster *clusterMetrics
 
@@ -103,6 +104,7 @@ func newMetrics(node string) *metrics {
 	m.handlerErrors = counter("handler_errors_total", "Errors and panics of handlers.")
 	m.protocolErrors = counter("protocol_errors_total", "Connections closed because of what the client sent.")
 	m.namespaces = gauge("namespaces", "Namespaces.")
+	m.draining = gauge("draining", "1 while the node sends its clients away, to end.")
 
 	m.cluster = newClusterMetrics(m.registry)
 	f.NewGaugeVec(prometheus.GaugeOpts{
@@ -121,7 +123,9 @@ func newMetrics(node string) *metrics {
 	for code := eio.CodeTransportUnknown; code <= eio.CodeUnsupportedProtocol; code++ {
 		m.refusals.WithLabelValues(strconv.Itoa(int(code)))
 	}
-	m.refusals.WithLabelValues(unavailable)
+	for _, label := range []string{unavailable, drainingLabel, rateLabel} {
+		m.refusals.WithLabelValues(label)
+	}
 	for _, result := range []string{"upgraded", "failed"} {
 		m.upgrades.WithLabelValues(result)
 	}
@@ -134,7 +138,24 @@ func newMetrics(node string) *metrics {
 	return m
 }
 
-const unavailable = "unavailable"
+// Labels of requests that were refused for reasons of ours.
+const (
+	unavailable   = "unavailable"
+	drainingLabel = "draining"
+	rateLabel     = "rate"
+)
+
+func refusalLabel(e *eio.ConnectionError) string {
+	switch {
+	case errors.Is(e, eio.ErrDraining):
+		return drainingLabel
+	case errors.Is(e, eio.ErrHandshakeRate):
+		return rateLabel
+	case e.Status == http.StatusServiceUnavailable:
+		return unavailable
+	}
+	return strconv.Itoa(int(e.Code))
+}
 
 // namespace returns the label of a namespace.
 func (m *metrics) namespace(name string) string {
@@ -167,11 +188,7 @@ func (m *metrics) count(o *sio.Options) {
 			}
 		},
 		Refused: func(_ *http.Request, e *eio.ConnectionError) {
-			code := strconv.Itoa(int(e.Code))
-			if e.Status == http.StatusServiceUnavailable {
-				code = unavailable
-			}
-			m.refusals.WithLabelValues(code).Inc()
+			m.refusals.WithLabelValues(refusalLabel(e)).Inc()
 		},
 		Upgraded: func(s *eio.Session, took time.Duration) {
 			m.upgrades.WithLabelValues("upgraded").Inc()

@@ -34,6 +34,7 @@ type Gateway struct {
 	log           *slog.Logger
 	io            *sio.Server
 	health        *health
+	metrics       *metrics
 	cluster       *cluster // nil: the node is alone
 	public, admin *http.Server
 
@@ -73,6 +74,7 @@ func newGateway(c *Config, b *backbone, log *slog.Logger) (*Gateway, error) {
 		}
 	}
 	m := newMetrics(c.Node)
+	g.metrics = m
 	m.count(opts)
 	if b != nil {
 		g.cluster = newCluster(c, b, g.health, m, log)
@@ -153,7 +155,7 @@ func (g *Gateway) Addr() net.Addr { return g.publicListener.Addr() }
 func (g *Gateway) AdminAddr() net.Addr { return g.adminListener.Addr() }
 
 // Serve runs the node until ctx is done, then ends it in an orderly way, within GATEWAY_SHUTDOWN_DELAY and
-// GATEWAY_SHUTDOWN_TIMEOUT. Connections are closed so that clients come back, to another node.
+// GATEWAY_SHUTDOWN_TIMEOUT. Connections are closed one by one, so that clients come back, to another node.
 func (g *Gateway) Serve(ctx context.Context) error {
 	g.health.set(notStarted, "")
 	failed := make(chan error, 2)
@@ -166,12 +168,15 @@ func (g *Gateway) Serve(ctx context.Context) error {
 
 	err := g.wait(ctx, failed)
 	g.health.set(draining, draining)
+	g.health.leaving.Store(true)
+	g.metrics.draining.Set(1)
 	g.log.Info("shutting_down", "sessions", g.io.Engine().Len(), "delay", g.cfg.ShutdownDelay.String())
 	if err == nil {
 		time.Sleep(g.cfg.ShutdownDelay)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.ShutdownTimeout)
 	defer cancel()
+	g.log.Info("draining", "sessions", g.io.Engine().Len(), "window", g.cfg.DrainWindow.String(), "rate", g.cfg.DrainRate)
 	err = errors.Join(err, g.io.Shutdown(ctx))
 	g.cluster.stopForwarding()
 	err = errors.Join(err, g.public.Shutdown(ctx))

@@ -37,6 +37,7 @@ type Response struct {
 	Header http.Header
 	Body   string
 	Length int64 // of the body as announced, -1 when it was not
+	Closes bool  // the connection ends with it
 	Err    error
 }
 
@@ -105,7 +106,7 @@ func (c *Client) do(ctx context.Context, method, addr string, header http.Header
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
-	return Response{Status: res.StatusCode, Header: res.Header, Body: string(b), Length: res.ContentLength, Err: err}
+	return Response{Status: res.StatusCode, Header: res.Header, Body: string(b), Length: res.ContentLength, Closes: res.Close, Err: err}
 }
 
 // Handshake opens a session over polling.

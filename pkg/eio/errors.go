@@ -76,14 +76,14 @@ func refusal(code Code, context string, err error) *ConnectionError {
 }
 
 // unavailable refuses a handshake for reasons of ours: the client is right to come again.
-func unavailable(message string) *ConnectionError {
-	return &ConnectionError{Code: CodeBadRequest, Message: message, Context: "UNAVAILABLE", Status: http.StatusServiceUnavailable}
+func unavailable(message string, reason error) *ConnectionError {
+	return &ConnectionError{Code: CodeBadRequest, Message: message, Context: "UNAVAILABLE", Status: http.StatusServiceUnavailable, Err: reason}
 }
 
 // CloseReason says why a session ended, in the words of the official server.
 type CloseReason string
 
-// The reasons. All but the last are the official server's.
+// The reasons. All but the last two are the official server's.
 const (
 	ReasonPingTimeout    CloseReason = "ping timeout"
 	ReasonTransportError CloseReason = "transport error"
@@ -92,6 +92,14 @@ const (
 	ReasonForcedClose    CloseReason = "forced close"         // Session.Close
 	ReasonShutdown       CloseReason = "server shutting down" // Server.Shutdown
 	ReasonSlowConsumer   CloseReason = "slow consumer"        // more queued than Options.MaxQueueBytes
+	ReasonConnectionAge  CloseReason = "connection age"       // Options.MaxAge
+)
+
+// Why a server refuses handshakes with 503, as causes of a [ConnectionError].
+var (
+	ErrDraining        = errors.New("the server is shutting down")
+	ErrTooManySessions = errors.New("there are MaxSessions")
+	ErrHandshakeRate   = errors.New("there were HandshakeRate within the last second")
 )
 
 // Errors that Send returns or that Handler.Closed gets beside its reason.

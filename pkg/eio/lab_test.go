@@ -277,6 +277,7 @@ type response struct {
 	length int64
 	body   string
 	err    error
+	closes bool // the connection, after it
 }
 
 func (r response) String() string { return fmt.Sprintf("%d %q %v", r.status, r.body, r.err) }
@@ -299,7 +300,7 @@ func (l *lab) do(ctx context.Context, method, target string, h http.Header, body
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
-	return response{res.StatusCode, res.Header, res.ContentLength, string(b), err}
+	return response{res.StatusCode, res.Header, res.ContentLength, string(b), err, res.Close}
 }
 
 // request sends a request to the server's path.

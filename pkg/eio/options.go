@@ -48,6 +48,23 @@ type Options struct {
 	MaxQueueBytes int
 	// MaxSessions bounds the sessions of this server; further handshakes are answered 503. Default 1,000,000.
 	MaxSessions int
+	// HandshakeRate bounds the sessions that are opened a second, so that those who all come back at once do not take the
+	// server from those who are there; further handshakes are answered 503. Default 0: not bounded.
+	HandshakeRate int
+	// HandshakeBurst is how many may be opened at once. Default HandshakeRate.
+	HandshakeBurst int
+
+	// MaxAge is the age at which a session is closed, so that its client comes back, perhaps to a server that was started
+	// meanwhile. It is looked at when a ping is due. Default 0: none.
+	MaxAge time.Duration
+	// MaxAgeJitter is the share of MaxAge, 0 to 1, by which it is shorter at most, at random for each session. Default 0.
+	MaxAgeJitter float64
+
+	// DrainWindow is the time that Shutdown spreads the ends of sessions over, at random moments, so that clients do not all
+	// come back at once. It is shorter if the context does not leave that much. Default 0: they end at once.
+	DrainWindow time.Duration
+	// DrainRate is how many sessions Shutdown ends a second. Default 0: what follows from DrainWindow, which it replaces.
+	DrainRate int
 
 	// Transports are those a client may use. Default polling and WebSocket.
 	Transports []Transport
@@ -111,6 +128,7 @@ func (o *Options) withDefaults() Options {
 	out.MaxPayloadPackets = cmp.Or(out.MaxPayloadPackets, 65_536)
 	out.MaxQueueBytes = cmp.Or(out.MaxQueueBytes, 4<<20)
 	out.MaxSessions = cmp.Or(out.MaxSessions, 1_000_000)
+	out.HandshakeBurst = cmp.Or(out.HandshakeBurst, out.HandshakeRate)
 	out.HTTPCompressionThreshold = cmp.Or(out.HTTPCompressionThreshold, 1024)
 	if out.Transports == nil {
 		out.Transports = []Transport{Polling, WebSocket}
@@ -128,6 +146,9 @@ func (o *Options) withDefaults() Options {
 		c := *out.Cookie
 		c.Name, c.Path = cmp.Or(c.Name, "io"), cmp.Or(c.Path, "/")
 		out.Cookie = &c
+	}
+	if j := out.MaxAgeJitter; !(j >= 0 && j <= 1) {
+		panic("eio: Options.MaxAgeJitter must be between 0 and 1")
 	}
 	if out.Node != "" && !nodeTag.MatchString(out.Node) {
 		panic("eio: Options.Node must match " + nodeTag.String())

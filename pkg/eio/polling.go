@@ -153,6 +153,9 @@ func (srv *Server) writePolling(w http.ResponseWriter, r *http.Request, contentT
 	if ua := r.UserAgent(); strings.Contains(ua, ";MSIE") || strings.Contains(ua, "Trident/") {
 		h.Set("X-XSS-Protection", "0")
 	}
+	if srv.isDraining() { // who comes back over the same connection would come to this server
+		h.Set("Connection", "close")
+	}
 	if f := srv.opts.Headers; f != nil {
 		f(h, r)
 	}

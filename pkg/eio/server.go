@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -36,6 +35,7 @@ type Server struct {
 	leaving  map[*wsConn]struct{} // in their close handshake
 	draining bool
 	closed   bool
+	shaken   time.Time // when all handshakes so far would be over at HandshakeRate
 
 	watcher   *watcher // of WebSockets; made for the first
 	unwatched bool     // a test wants none
@@ -121,22 +121,6 @@ func (srv *Server) idleLocked() {
 			close(srv.idle)
 		}
 	}
-}
-
-// Shutdown refuses new sessions with 503 and ends those there are in an orderly way, what is queued first. It returns when
-// all are gone and nothing runs any more, or, after closing the rest, when ctx is done.
-func (srv *Server) Shutdown(ctx context.Context) error {
-	srv.changed(func() { srv.draining = true })
-	for _, s := range srv.snapshot() {
-		s.shut(ReasonShutdown)
-	}
-	var err error
-	select {
-	case <-srv.idle:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	return errors.Join(err, srv.Close())
 }
 
 // Close ends all sessions at once and returns when nothing of the server runs any more. It waits for the calls of handlers,
@@ -288,6 +272,9 @@ func (srv *Server) refuse(w http.ResponseWriter, r *http.Request, e *ConnectionE
 	if e.Status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", "1")
 	}
+	if srv.isDraining() {
+		h.Set("Connection", "close")
+	}
 	if isUpgrade(r) {
 		h.Set("Connection", "close")
 		h.Set("Content-Type", "text/html")
@@ -376,7 +363,7 @@ func (srv *Server) newSession(w http.ResponseWriter, r *http.Request, query url.
 	if f := srv.opts.InitialHeaders; f != nil {
 		f(h, r)
 	}
-	s := &Session{srv: srv, id: id, req: newRequest(r, srv.sessionContext(r))}
+	s := &Session{srv: srv, id: id, req: newRequest(r, srv.sessionContext(r)), lifetime: srv.opts.lifetime()}
 	if !isUpgrade(r) {
 		s.jsonp = jsonpIndex(query)
 		opened = true
@@ -399,20 +386,6 @@ func (srv *Server) newSession(w http.ResponseWriter, r *http.Request, query url.
 	opened = true
 	srv.open(s)
 	return s, nil
-}
-
-// reserve takes a place for a new session.
-func (srv *Server) reserve() *ConnectionError {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	if srv.draining {
-		return unavailable("Server shutting down")
-	}
-	if len(srv.sessions)+srv.opening >= srv.opts.MaxSessions {
-		return unavailable("Too many sessions")
-	}
-	srv.opening++
-	return nil
 }
 
 func (srv *Server) release() { srv.changed(func() { srv.opening-- }) }

@@ -34,10 +34,11 @@ const closeTimeout = 30 * time.Second
 // Session is one client's connection, whatever transport it is on. Its methods may be called from any goroutine.
 type Session struct {
 	// set at construction
-	srv   *Server
-	id    string
-	req   *Request
-	jsonp string // the JSONP callback index of the first request, "" for none
+	srv      *Server
+	id       string
+	req      *Request
+	jsonp    string        // the JSONP callback index of the first request, "" for none
+	lifetime time.Duration // how long it may last; 0: for ever
 
 	mu sync.Mutex
 	// guarded by mu
@@ -52,16 +53,16 @@ type Session struct {
 	post       *post    // the POST that is being read
 	queue      []queued // in the order of sending; one is its first memory
 	one        [1]queued
-	bytes      int           // queued or being written
-	writing    bool          // a writer has it, or will
-	slow       bool          // about to be closed for it
-	streamed   bool          // what is delivered came over stream
-	delivering bool          // Handler.Message runs
+	bytes      int  // queued or being written
+	writing    bool // a writer has it, or will
+	slow       bool // about to be closed for it
+	streamed   bool // what is delivered came over stream
+	delivering bool // Handler.Message runs
+	awaitPong  bool
+	grace      bool          // a packet other than the pong may still extend this ping's deadline
 	turn       chan struct{} // closed when it has: two transports may receive at once during an upgrade
 	timer      *time.Timer   // heartbeat, or the end of closing
 	deadline   time.Time     // what the timer waits for
-	awaitPong  bool
-	grace      bool // a packet other than the pong may still extend this ping's deadline
 	noop       *time.Timer
 }
 
@@ -435,7 +436,8 @@ func (s *Session) scheduleLocked(d time.Duration) {
 	s.timer.Reset(d)
 }
 
-// tick runs when the timer fires: a ping is due, or a pong or the fetch of the close packet is overdue.
+// tick runs when the timer fires: a ping is due, unless the session has lasted for long enough, or a pong or the fetch of the
+// close packet is overdue.
 func (s *Session) tick() {
 	s.mu.Lock()
 	if s.state == stateClosed {
@@ -452,6 +454,9 @@ func (s *Session) tick() {
 		reason := s.endReason
 		s.mu.Unlock()
 		s.end(reason, errCloseTimeout, farewellAbort)
+	case !s.awaitPong && s.oldLocked():
+		s.mu.Unlock()
+		s.shut(ReasonConnectionAge)
 	case !s.awaitPong:
 		s.awaitPong, s.grace = true, true
 		s.pushLocked(queued{m: pingMessage})

@@ -11,7 +11,7 @@ import (
 // Reason says why a socket was disconnected, in the words of the official server.
 type Reason string
 
-// The reasons. The last one is ours.
+// The reasons. The last two are ours.
 const (
 	ReasonClientDisconnect   Reason = "client namespace disconnect"
 	ReasonServerDisconnect   Reason = "server namespace disconnect"
@@ -23,13 +23,14 @@ const (
 	ReasonTransportError            = Reason(eio.ReasonTransportError)
 	ReasonParseError                = Reason(eio.ReasonParseError)
 	ReasonSlowConsumer              = Reason(eio.ReasonSlowConsumer)
+	ReasonConnectionAge             = Reason(eio.ReasonConnectionAge)
 )
 
 // recoverable tells whether a client may come back from r to the session it had (§"Connection state recovery").
 func (r Reason) recoverable() bool {
 	switch r {
 	case ReasonTransportError, ReasonTransportClose, ReasonForcedClose, ReasonPingTimeout, ReasonServerShuttingDown,
-		ReasonForcedServerClose, ReasonSlowConsumer:
+		ReasonForcedServerClose, ReasonSlowConsumer, ReasonConnectionAge:
 		return true
 	default:
 		return false
