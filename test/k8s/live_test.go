@@ -153,7 +153,6 @@ func deploy(t *testing.T, bus string) *cluster {
 		t.Fatal(err)
 	}
 	dir := write(t, files)
-	dir := write(t, files)
 	remove := func(ctx context.Context) {
 		out, err := exec.CommandContext(ctx, "kubectl", "delete", "namespace", space, "--ignore-not-found", "--timeout=180s").CombinedOutput()
 		if err != nil {

@@ -14,4 +14,5 @@ case $resolver in *:*) resolver="[$resolver]" ;; esac
 for file in nginx patchbay-http patchbay-nodes patchbay patchbay-locations; do
 	sed "s/@RESOLVER@/$resolver/; s/@DOMAIN@/$domain/g" "/config/$file.conf" >"/run/nginx/$file.conf"
 done
+ulimit -n "$(ulimit -H -n)"
 exec nginx -c /run/nginx/nginx.conf
