@@ -12,6 +12,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/seed-0b620db0/patchbay/internal/drain"
 	"github.com/seed-0b620db0/patchbay/internal/peers"
 	"github.com/seed-0b620db0/patchbay/pkg/adapter"
 	"github.com/seed-0b620db0/patchbay/pkg/adapter/redis"
@@ -211,11 +212,15 @@ func (cl *cluster) edge(io http.Handler) http.Handler {
 	return cl.forward.Edge(io)
 }
 
-func (cl *cluster) owner(io http.Handler) http.Handler {
+func (cl *cluster) owner(io *sio.Server) http.Handler {
 	if cl == nil || cl.forward == nil {
 		return nil
 	}
-	return cl.forward.Owner(io)
+	return cl.forward.Owner(io, func(sid string) {
+		if s := io.Engine().Session(sid); s != nil {
+			s.Reroute()
+		}
+	})
 }
 
 // start enters the node into the registry and keeps it there.
@@ -277,6 +282,13 @@ func (cl *cluster) advertised(ctx context.Context, admin net.Addr) string {
 		}
 	}
 	return net.JoinHostPort("127.0.0.1", port)
+}
+
+// drain has the clients whose requests this node forwards go by way of others, at the pace of its own clients.
+func (cl *cluster) drain(ctx context.Context) {
+	if cl != nil && cl.forward != nil {
+		cl.forward.Drain(ctx, drain.Pace{Window: cl.cfg.DrainWindow, Rate: cl.cfg.DrainRate})
+	}
 }
 
 // stopForwarding ends what is forwarded for clients of this listener.

@@ -267,7 +267,7 @@ var conditions = map[string]string{
 	"RECOVERY_MAX_DISCONNECTION": "RECOVERY=true", "RECOVERY_MAX_PACKETS": "RECOVERY=true", "RECOVERY_MAX_BYTES": "RECOVERY=true",
 	"RECOVERY_MAX_SESSIONS": "RECOVERY=true", "PLAYGROUND": "RELAY=true",
 	"HANDSHAKE_BURST": "HANDSHAKE_RATE=4321",
-	"ADAPTER": "REDIS_URL=redis://redis", "REDIS_TLS_CA_FILE": "REDIS_URL=rediss://redis", "REDIS_TLS_SERVER_NAME": "REDIS_URL=rediss://redis",
+	"ADAPTER":         "REDIS_URL=redis://redis", "REDIS_TLS_CA_FILE": "REDIS_URL=rediss://redis", "REDIS_TLS_SERVER_NAME": "REDIS_URL=rediss://redis",
 }
 
 // other returns a value for a field that is not its default.

@@ -211,7 +211,8 @@ func TestForwardingOff(t *testing.T) {
 	}
 }
 
-// A gateway that ends does not wait for what it forwards, and does not leave clients without an answer.
+// A gateway that ends loses nothing of what it forwards: a poll that waits is answered, so that the client asks again, by way of
+// another node, and an upgraded connection ends in an orderly way.
 func TestForwardingShutdown(t *testing.T) {
 	g := newGrid(t)
 	a, b := g.start(), g.start()
@@ -227,13 +228,18 @@ func TestForwardingShutdown(t *testing.T) {
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	if r := poll.Wait(); r.Err != nil || r.Status != http.StatusBadRequest {
-		t.Errorf("the waiting poll: %d %q %v", r.Status, r.Body, r.Err)
+	if r := poll.Wait(); r.Status != http.StatusOK || r.Body != "6" || !r.Closes {
+		t.Errorf("the waiting poll: %d %q %v, closes: %v", r.Status, r.Body, r.Err, r.Closes)
 	}
-	if _, err := w.TryRecv(siotest.Patience); err == nil {
-		t.Error("the upgraded connection goes on")
+	if code := w.ExpectClose(); code != 1005 {
+		t.Errorf("the upgraded connection: close code %d", code)
 	}
-	eventually(t, "their owner knows", func() bool { return a.IO().Engine().Len() == 0 })
+	eventually(t, "its owner knows", func() bool { return a.IO().Engine().Len() == 1 })
+	c.Base = a.public
+	c.Send("40")
+	if got := c.Poll(); !strings.HasPrefix(got[0], `40{"sid":`) {
+		t.Errorf("by another way: %q", got)
+	}
 }
 
 const modules = "../../test/conformance/node_modules"

@@ -177,7 +177,10 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.ShutdownTimeout)
 	defer cancel()
 	g.log.Info("draining", "sessions", g.io.Engine().Len(), "window", g.cfg.DrainWindow.String(), "rate", g.cfg.DrainRate)
+	var forwarding sync.WaitGroup
+	forwarding.Go(func() { g.cluster.drain(ctx) })
 	err = errors.Join(err, g.io.Shutdown(ctx))
+	forwarding.Wait()
 	g.cluster.stopForwarding()
 	err = errors.Join(err, g.public.Shutdown(ctx))
 	g.cluster.leave(ctx)

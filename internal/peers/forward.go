@@ -81,15 +81,18 @@ type Forwarder struct {
 	warn    rate.Sometimes
 	buffers copyBuffers
 
+	draining atomic.Bool
+
 	mu sync.Mutex
 	// guarded by mu
 	underWay int
-	idle     chan struct{} // closed when nothing is under way any more; nil until Close
+	idle     chan struct{}         // closed when nothing is under way any more; nil until Close
+	passages map[*passage]struct{} // those of underWay that may last
 }
 
 // NewForwarder returns a forwarder to the nodes that dir knows.
 func NewForwarder(dir *Directory, opts *Options) *Forwarder {
-	f := &Forwarder{opts: *opts, dir: dir, warn: rate.Sometimes{Interval: 10 * time.Second}}
+	f := &Forwarder{opts: *opts, dir: dir, warn: rate.Sometimes{Interval: 10 * time.Second}, passages: make(map[*passage]struct{})}
 	o := &f.opts
 	o.Timeout = cmp.Or(o.Timeout, 75*time.Second)
 	o.DialTimeout = cmp.Or(o.DialTimeout, 2*time.Second)
@@ -166,17 +169,22 @@ func (f *Forwarder) leave() {
 	}
 }
 
-// ownerOf returns the tag in the sid of a request: 20 characters, a dot, the tag.
-func ownerOf(r *http.Request) string {
-	if !strings.Contains(r.URL.RawQuery, "sid=") {
+// sidOf returns the sid in a query, or "".
+func sidOf(query string) string {
+	if !strings.Contains(query, "sid=") {
 		return ""
 	}
-	q, _ := url.ParseQuery(r.URL.RawQuery) // what can be read of it
+	q, _ := url.ParseQuery(query) // what can be read of it
 	sids := q["sid"]
 	if len(sids) == 0 {
 		return ""
 	}
-	sid := sids[len(sids)-1] // as the official server reads it
+	return sids[len(sids)-1] // as the official server reads it
+}
+
+// ownerOf returns the tag in the sid of a request: 20 characters, a dot, the tag.
+func ownerOf(r *http.Request) string {
+	sid := sidOf(r.URL.RawQuery)
 	const random = 20
 	if len(sid) <= random+1 || len(sid) > random+1+63 || sid[random] != '.' {
 		return ""
@@ -218,7 +226,7 @@ func (f *Forwarder) forward(w http.ResponseWriter, r *http.Request, peer *Peer, 
 		w.WriteHeader(http.StatusRequestEntityTooLarge)
 		return
 	}
-	out := &response{ResponseWriter: w, rc: http.NewResponseController(w), timeout: f.opts.WriteTimeout}
+	out := &response{ResponseWriter: w, rc: http.NewResponseController(w), timeout: f.opts.WriteTimeout, last: &f.draining}
 	var in *body
 	send := func(peer *Peer) (Result, error) { return f.attempt(out, r, in, peer) }
 	tunneled := isUpgrade(r) && r.ContentLength == 0
@@ -280,6 +288,9 @@ func (f *Forwarder) attempt(w http.ResponseWriter, r *http.Request, in *body, pe
 	defer context.AfterFunc(f.stopped, cancel)() //nolint:contextcheck // the same
 	a := &attempt{peer: peer, begun: time.Now(), timer: time.AfterFunc(f.opts.Timeout, cancel)}
 	defer a.timer.Stop()
+	if r.Method == http.MethodGet { // it may be a poll
+		defer f.pass(&passage{peer: peer, query: r.URL.RawQuery, cut: cancel})()
+	}
 	r = r.WithContext(context.WithValue(ctx, attemptKey{}, a))
 	if in != nil {
 		r.Body = in
@@ -318,10 +329,13 @@ func (f *Forwarder) address(out, in *http.Request, peer *Peer) {
 			out.Header[name] = v
 		}
 	}
-	s := &stamp{
-		Tag: f.opts.Tag, ID: f.opts.ID, seq: f.seq.Add(1), time: time.Now().UnixMilli(), addr: in.RemoteAddr, secure: in.TLS != nil,
-	}
-	out.Header.Set(Header, sign(f.opts.Secret, s, peer.Tag, out.Method, out.URL.RequestURI()))
+	f.sign(out, peer, in.RemoteAddr, in.TLS != nil)
+}
+
+// sign makes r a request that the peer takes for one of this node's.
+func (f *Forwarder) sign(r *http.Request, peer *Peer, addr string, secure bool) {
+	s := &stamp{Tag: f.opts.Tag, ID: f.opts.ID, seq: f.seq.Add(1), time: time.Now().UnixMilli(), addr: addr, secure: secure}
+	r.Header.Set(Header, sign(f.opts.Secret, s, peer.Tag, r.Method, r.URL.RequestURI()))
 }
 
 // dial connects to a node. The transport calls it for whoever comes first to use the connection: the address is all there is

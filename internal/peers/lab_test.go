@@ -59,6 +59,7 @@ type node struct {
 	seen     []*http.Request  // by the Engine.IO server
 	closed   map[string]error // by sid
 	wrap     func(http.Handler) http.Handler
+	front    func(http.Handler) http.Handler // of all that other nodes send
 }
 
 type echo struct {
@@ -155,7 +156,16 @@ func (l *lab) build(tag string) *node {
 		h.ServeHTTP(w, r)
 	})
 	inner := http.NewServeMux()
-	inner.Handle(peers.Prefix+"/", n.fwd.Owner(local))
+	owner := n.fwd.Owner(local, n.reroute)
+	inner.HandleFunc(peers.Prefix+"/", func(w http.ResponseWriter, r *http.Request) {
+		n.mu.Lock()
+		h := owner
+		if n.front != nil {
+			h = n.front(h)
+		}
+		n.mu.Unlock()
+		h.ServeHTTP(w, r)
+	})
 	n.public, n.internal = n.serve(public, n.fwd.Edge(local)), n.serve(internal, inner)
 	n.stopDir = func() {}
 	l.t.Cleanup(n.shutdown)
@@ -255,5 +265,11 @@ func eventually(t testing.TB, what string, cond func() bool) {
 			t.Fatalf("still not: %s", what)
 		}
 		time.Sleep(pause) // there is nothing to wait on
+	}
+}
+
+func (n *node) reroute(sid string) {
+	if s := n.Session(sid); s != nil {
+		s.Reroute()
 	}
 }

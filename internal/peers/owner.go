@@ -12,8 +12,8 @@ import (
 func takenBy(tag string) string { return "taken by " + tag }
 
 // Owner returns a handler for the internal listener, below [Prefix]: what other nodes forward goes to local, as if the client
-// were here.
-func (f *Forwarder) Owner(local http.Handler) http.Handler {
+// were here. reroute is called for sessions that another node does not want to forward any longer.
+func (f *Forwarder) Owner(local http.Handler, reroute func(sid string)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := f.verify(r)
 		f.opts.Accepted(err)
@@ -24,6 +24,11 @@ func (f *Forwarder) Owner(local http.Handler) http.Handler {
 			return
 		}
 		w.Header().Set(Header, takenBy(f.opts.Tag))
+		if r.URL.Path == Prefix+reroutePath {
+			reroute(sidOf(r.URL.RawQuery))
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
 		direct := r.Clone(r.Context())
 		direct.URL = new(url.URL)
 		*direct.URL = *r.URL

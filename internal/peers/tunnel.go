@@ -50,6 +50,7 @@ func (f *Forwarder) upgrade(w http.ResponseWriter, r *http.Request, peer *Peer) 
 		return Unreachable, err
 	}
 	t := &tunnel{f: f, owner: owner}
+	t.passage = passage{peer: peer, query: strings.Clone(r.URL.RawQuery), cut: t.closeOwner}
 	abort := context.AfterFunc(ctx, t.closeOwner)
 	t.events[0] = context.AfterFunc(peer.gone, t.closeOwner) //nolint:contextcheck // an event, not a call's context
 	t.events[1] = context.AfterFunc(f.stopped, t.closeOwner) //nolint:contextcheck // the same
@@ -120,6 +121,8 @@ func answer(w http.ResponseWriter, res *http.Response) {
 // tunnel is an upgraded connection.
 type tunnel struct {
 	f             *Forwarder
+	passage       passage
+	passed        func()
 	client, owner net.Conn
 	events        [2]func() bool // to stop waiting for what ends it
 	open          atomic.Int32   // directions
@@ -155,6 +158,7 @@ func (t *tunnel) connect(w http.ResponseWriter, res *http.Response, rest []byte)
 	t.client = client
 	t.open.Store(2)
 	t.f.more()
+	t.passed = t.f.pass(&t.passage)
 	// Both end when one of the connections does, which the owner's end, its disappearance from the directory or Stop see to.
 	go t.copy(client, t.owner, t.f.opts.WriteTimeout)
 	go t.copy(t.owner, client, 0) // an owner that is alive reads when it can, and no sooner
@@ -185,6 +189,7 @@ func (t *tunnel) copy(dst, src net.Conn, timeout time.Duration) {
 	}
 	_ = t.client.Close()
 	t.end()
+	t.passed()
 	t.f.leave()
 }
 

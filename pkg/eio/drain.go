@@ -5,19 +5,19 @@ import (
 	"errors"
 	"math/rand/v2"
 	"time"
+
+	"github.com/seed-0b620db0/patchbay/internal/drain"
 )
 
 // What keeps clients from coming, or coming back, all at once: the pace at which a server that shuts down ends its sessions,
 // the age at which it ends them, and the rate at which it opens new ones.
 
-// drainSlice is the least time between two moments at which sessions are ended; all that are due by then end together.
-const drainSlice = 10 * time.Millisecond
-
 // Shutdown refuses new sessions with 503 and ends those there are in an orderly way, spread over Options.DrainWindow: what is
 // queued goes out first. It returns when all are gone and nothing runs any more, or, after closing the rest, when ctx is done.
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.changed(func() { srv.draining = true })
-	srv.drain(ctx)
+	pace := drain.Pace{Window: srv.opts.DrainWindow, Rate: srv.opts.DrainRate}
+	drain.Each(ctx, pace, srv.idle, srv.snapshot(), func(s *Session) { s.shut(ReasonShutdown) })
 	var err error
 	select {
 	case <-srv.idle:
@@ -27,48 +27,33 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	return errors.Join(err, srv.Close())
 }
 
-// drain tells the sessions to end. Of n sessions each ends at a random moment of its n-th of the window.
-func (srv *Server) drain(ctx context.Context) {
-	sessions := srv.snapshot()
-	rand.Shuffle(len(sessions), func(i, j int) { sessions[i], sessions[j] = sessions[j], sessions[i] })
-	n := time.Duration(len(sessions))
-	window := srv.opts.drainWindow(len(sessions))
-	if deadline, ok := ctx.Deadline(); ok { // the last have to end in an orderly way, too
-		window = min(window, time.Until(deadline)*3/4)
-	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	begun := time.Now()
-	for i, s := range sessions {
-		due := begun
-		if window >= n {
-			due = due.Add(window/n*time.Duration(i) + rand.N(window/n))
-		}
-		if wait := time.Until(due); wait >= drainSlice {
-			timer.Reset(wait)
-			select {
-			case <-timer.C:
-			case <-srv.idle: // the clients have gone by themselves
-				return
-			case <-ctx.Done():
-			}
-		}
-		s.shut(ReasonShutdown)
-	}
-}
-
-// drainWindow is what n sessions are ended in.
-func (o *Options) drainWindow(n int) time.Duration {
-	if o.DrainRate > 0 {
-		return time.Duration(float64(n) / float64(o.DrainRate) * float64(time.Second))
-	}
-	return o.DrainWindow
-}
-
 func (srv *Server) isDraining() bool {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	return srv.draining
+}
+
+// Reroute has the client go on by another way, for a way that is about to close: a poll that waits is answered, so that the next
+// one is made, and a WebSocket ends with [ReasonShutdown] after what is queued has gone out.
+func (s *Session) Reroute() {
+	s.mu.Lock()
+	stream := s.stream != nil
+	if !stream {
+		s.answerPollLocked()
+	}
+	s.mu.Unlock()
+	if stream {
+		s.shut(ReasonShutdown)
+	}
+}
+
+// answerPollLocked answers a poll that waits, with nothing.
+func (s *Session) answerPollLocked() {
+	if s.poll != nil && len(s.queue) == 0 {
+		// Not counted in Hooks.Queued: it is taken by the waiting poll at once.
+		s.poll.finish(noopMessage)
+		s.poll = nil
+	}
 }
 
 // lifetime is how long a session may last; 0: for ever.

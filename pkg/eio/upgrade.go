@@ -117,11 +117,7 @@ func (s *Session) sendNoop() {
 	if s.noop == nil {
 		return
 	}
-	if s.poll != nil && len(s.queue) == 0 {
-		// Not counted in Hooks.Queued: it is taken by the waiting poll at once.
-		s.poll.finish(noopMessage)
-		s.poll = nil
-	}
+	s.answerPollLocked()
 	s.noop.Reset(nextNoop)
 }
 
