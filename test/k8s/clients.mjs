@@ -19,15 +19,22 @@ const counted = () => ({
   failed: {}, // HTTP requests and WebSockets that failed, of those the errors and disconnects of which the client tells
   published: 0, acked: 0, received: 0, receivedFromElsewhere: 0,
   slowest: 0, // ms from a disconnect to the next connect
+  lag: 0, // ms that this process itself was late, at most
 });
 let counts = counted();
 const add = (where, text) => { where[text] = (where[text] ?? 0) + 1; };
 
-// failure names the request behind an error of engine.io-client.
+// failure names the request behind an error of engine.io-client, and what was answered.
 function failure(err) {
   const status = typeof err?.description === "number" ? ` ${err.description}` : "";
-  return `${err?.message ?? err}${status}`;
+  return `${err?.message ?? err}${status} ${err?.context?.responseText ?? ""}`.trim();
 }
+
+let due = performance.now();
+setInterval(() => {
+  counts.lag = Math.max(counts.lag, Math.round(performance.now() - due));
+  due = performance.now() + 50;
+}, 50).unref();
 
 const clients = Array.from({ length: Number(number) }, (_, i) => {
   const transports = kinds[i % kinds.length];

@@ -256,6 +256,7 @@ type numbers struct {
 	Received              int            `json:"received"`
 	ReceivedFromElsewhere int            `json:"receivedFromElsewhere"`
 	Slowest               int            `json:"slowest"`
+	Lag                   int            `json:"lag"`
 }
 
 func (n numbers) String() string {

@@ -230,10 +230,10 @@ func TestPoliciesLetThroughWhatIsNeeded(t *testing.T) {
 			for _, p := range policies {
 				for _, d := range m.selected(t, &p.Spec.PodSelector) {
 					for _, r := range p.Spec.Egress {
-						out = out || d.Name == from && names(t, m, r.To, to)
+						out = out || d.Name == from && means(t, m, r.To, to)
 					}
 					for _, r := range p.Spec.Ingress {
-						in = in || d.Name == to && (len(r.From) == 0 || names(t, m, r.From, from))
+						in = in || d.Name == to && (len(r.From) == 0 || means(t, m, r.From, from))
 					}
 				}
 			}
@@ -259,7 +259,7 @@ func TestPoliciesLetThroughWhatIsNeeded(t *testing.T) {
 	})
 }
 
-func names(t *testing.T, m *model, list []networkingv1.NetworkPolicyPeer, name string) bool {
+func means(t *testing.T, m *model, list []networkingv1.NetworkPolicyPeer, name string) bool {
 	t.Helper()
 	return slices.ContainsFunc(list, func(p networkingv1.NetworkPolicyPeer) bool {
 		return p.NamespaceSelector == nil && p.PodSelector != nil &&
