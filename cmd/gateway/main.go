@@ -1,5 +1,5 @@
-// Command gateway is a node of a Socket.IO gateway cluster. Its environment configures it; gateway -help lists the variables.
-// gateway loadtest puts load on a Socket.IO server.
+// Command gateway is a node of a Socket.IO gateway cluster. Its environment configures it; gateway -help lists the variables
+// and the commands.
 package main
 
 import (
@@ -14,22 +14,39 @@ import (
 	"github.com/seed-0b620db0/patchbay/internal/loadtest"
 )
 
+const commands = `
+gateway health    asks the node of this environment whether it is well
+gateway loadtest  puts load on a Socket.IO server
+gateway version   says what this program was made of
+
+Each has -help.`
+
 func main() {
 	flag.Usage = func() {
 		fmt.Fprintln(os.Stderr, "gateway is a node of a Socket.IO gateway cluster. It is configured by environment variables:")
 		_ = gateway.Help(os.Stderr)
-		fmt.Fprintln(os.Stderr, "\ngateway loadtest puts load on a Socket.IO server: see gateway loadtest -help.")
+		fmt.Fprintln(os.Stderr, commands)
 	}
+	showsVersion := flag.Bool("version", false, "")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	switch {
-	case flag.NArg() == 0:
-	case flag.Arg(0) == "loadtest":
-		os.Exit(loadtest.Run(ctx, flag.Args()[1:], os.Stdout, os.Stderr))
+	command := flag.Arg(0)
+	if *showsVersion {
+		command = "version"
+	}
+	args := flag.Args()[min(1, flag.NArg()):]
+	switch command {
+	case "":
+	case "health":
+		os.Exit(health(ctx, args, os.Stderr))
+	case "loadtest":
+		os.Exit(loadtest.Run(ctx, args, os.Stdout, os.Stderr))
+	case "version":
+		os.Exit(showVersion(args, os.Stdout, os.Stderr))
 	default:
-		fmt.Fprintf(os.Stderr, "gateway: unknown argument %q\n", flag.Arg(0))
+		fmt.Fprintf(os.Stderr, "gateway: unknown argument %q\n", command)
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -48,5 +65,5 @@ func run(ctx context.Context) error {
 	for _, name := range unknown {
 		log.Warn("unknown_variable", "name", name)
 	}
-	return gateway.Run(ctx, cfg, log)
+	return gateway.Run(ctx, cfg, build(), log)
 }

@@ -137,7 +137,7 @@ type cluster struct {
 	running sync.WaitGroup
 }
 
-const unregistered = "not registered"
+const unregistered, tagTaken = "not registered", "tag taken"
 
 func newCluster(c *Config, b *backbone, h *health, m *metrics, log *slog.Logger) *cluster {
 	cl := &cluster{
@@ -195,12 +195,13 @@ func (cl *cluster) options(m *metrics) adapter.Options {
 }
 
 func (cl *cluster) registered(err error) {
-	reason := ""
-	if _, taken := errors.AsType[*peers.TakenError](err); taken {
-		reason = prefix + "NODE: " + err.Error()
+	reason, taken := "", ""
+	if _, ok := errors.AsType[*peers.TakenError](err); ok {
+		taken = prefix + "NODE: " + err.Error()
 	} else if err != nil {
 		reason = "this node is not registered: " + err.Error()
 	}
+	cl.health.set(tagTaken, taken) // first: in between the node is not ready anyhow
 	cl.health.set(unregistered, reason)
 }
 

@@ -34,6 +34,9 @@ type Config struct {
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
 	Pprof     bool       `env:"PPROF" envDefault:"false" help:"serve profiles under /debug/pprof/ on the internal address"`
 
+	MetricsEvents    []string `env:"METRICS_EVENTS" help:"names of events that have a label of their own in the metrics, comma separated; those of the relay have one anyway"`
+	MetricsMaxEvents int      `env:"METRICS_MAX_EVENTS" envDefault:"100" help:"how many others may have one, each way; the rest is counted as other"`
+
 	ShutdownDelay   time.Duration `env:"SHUTDOWN_DELAY" envDefault:"0s" help:"after SIGTERM, time for the balancer to see that the node is not ready"`
 	DrainWindow     time.Duration `env:"DRAIN_WINDOW" envDefault:"10s" help:"after that, time over which connections are closed, at random moments; 0 is at once"`
 	DrainRate       int           `env:"DRAIN_RATE" envDefault:"0" help:"connections closed a second instead, whatever time that takes; 0 is what follows from GATEWAY_DRAIN_WINDOW"`
@@ -204,7 +207,7 @@ var (
 // mayBeZero are the variables of numbers and durations for which zero means something.
 var mayBeZero = map[string]bool{
 	"SHUTDOWN_DELAY": true, "DRAIN_WINDOW": true, "DRAIN_RATE": true, "MAX_CONNECTION_AGE": true, "HANDSHAKE_RATE": true, "HANDSHAKE_BURST": true,
-	"START_TIMEOUT": true, "HTTP_COMPRESSION_THRESHOLD": true,
+	"START_TIMEOUT": true, "HTTP_COMPRESSION_THRESHOLD": true, "METRICS_MAX_EVENTS": true,
 }
 
 // check finds what no type can say.
@@ -236,6 +239,11 @@ func (c *Config) check() error {
 	c.checkCluster(require)
 	require(!c.Playground || c.Relay && c.ServeClient, "PLAYGROUND", "needs GATEWAY_RELAY=true and GATEWAY_SERVE_CLIENT=true")
 	require(!c.Playground || strings.Trim(c.Path, "/") == "socket.io", "PLAYGROUND", "needs GATEWAY_PATH=/socket.io")
+	require(len(c.MetricsEvents) <= maxEvents, "METRICS_EVENTS", "more than %d", maxEvents)
+	for i, name := range c.MetricsEvents {
+		require(isEventLabel(name), "METRICS_EVENTS", "%q cannot be a label: it is empty, %q, longer than %d bytes or not UTF-8", name, otherLabel, maxEventLabel)
+		require(!slices.Contains(c.MetricsEvents[:i], name), "METRICS_EVENTS", "%q is there twice", name)
+	}
 
 	require(c.MaxConnectionAgeJitter >= 0 && c.MaxConnectionAgeJitter <= 1, "MAX_CONNECTION_AGE_JITTER", "%v is not between 0 and 1", c.MaxConnectionAgeJitter)
 	require(c.HandshakeBurst == 0 || c.HandshakeRate > 0, "HANDSHAKE_BURST", "needs GATEWAY_HANDSHAKE_RATE")

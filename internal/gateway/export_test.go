@@ -2,14 +2,18 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/seed-0b620db0/patchbay/internal/peers"
@@ -163,3 +167,64 @@ func RelayErrors() (texts []string) {
 	}
 	return texts
 }
+
+// Metrics are what a server reports to.
+type Metrics struct {
+	Cluster adapter.Hooks
+	Handler http.Handler
+}
+
+// CountMetrics makes a server with these options report to new metrics.
+func CountMetrics(c *Config, o *sio.Options) *Metrics {
+	m := newMetrics(c, newHealth(notStarted), slog.New(slog.DiscardHandler))
+	m.count(o)
+	return &Metrics{m.cluster.hooks(m), promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})}
+}
+
+// EventTable counts events by namespace and name.
+type EventTable struct{ t *eventTable }
+
+// Limits of an EventTable.
+const (
+	Evidence      = evidence
+	MaxEventLabel = maxEventLabel
+)
+
+// NewEventTable returns a table with labels for so many names, beside those known.
+func NewEventTable(limit int, known ...string) *EventTable {
+	return &EventTable{newEventTable(newLabelSet(maxNamespaceLabels), limit, known...)}
+}
+
+// Count counts an event.
+func (e *EventTable) Count(namespace, event string) { e.t.count(namespace, event, 1) }
+
+// String lists the rows.
+func (e *EventTable) String() string {
+	var lines []string
+	for _, r := range *e.t.rows.Load() {
+		lines = append(lines, fmt.Sprintf("%s %s %d\n", r.namespace, r.event, r.events.Load()))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+// NotReadyReasons returns the values of the label.
+func NotReadyReasons() []string { return causes }
+
+// NotReady has, for all that can be the matter, the reason in metrics.
+var NotReady = map[string]string{
+	notStarted: causeStarting, draining: causeDraining, busReason("/"): causeBus, busReason("/chat"): causeBus,
+	unregistered: causeRegistry, tagTaken: causeTagTaken, "something new": causeSomething,
+}
+
+// SetHealth says what is the matter with something: nothing, if reason is empty.
+func (g *Gateway) SetHealth(what, reason string) { g.health.set(what, reason) }
+
+// Bounds of the log of slow clients.
+const (
+	SlowLines    = slowLines
+	SlowInterval = slowInterval
+)
+
+// NewSlowLimit returns what bounds it.
+func NewSlowLimit() (allow func(time.Time) (ok bool, silent int)) { return new(slowLimit).allow }

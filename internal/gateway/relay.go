@@ -58,10 +58,17 @@ type presence struct {
 }
 
 const (
-	maxMembers    = 100
-	maxRoomName   = 128 // bytes
+	maxMembers  = 100
+	maxRoomName = 128 // bytes
+
+	joinEvent     = "join"
+	leaveEvent    = "leave"
+	publishEvent  = "publish"
 	presenceEvent = "presence"
 )
+
+// relayEvents are those of clients.
+var relayEvents = []string{joinEvent, leaveEvent, publishEvent}
 
 // What a client is told.
 var (
@@ -87,9 +94,9 @@ func newRelay(c *Config) *relay {
 func (rl *relay) serve(h *sio.Handlers) {
 	h.OnConnect(rl.connect)
 	h.OnDisconnecting(rl.disconnecting)
-	h.On("join", answer(rl.join))
-	h.On("leave", answer(rl.leave))
-	h.On("publish", answer(rl.publish))
+	h.On(joinEvent, answer(rl.join))
+	h.On(leaveEvent, answer(rl.leave))
+	h.On(publishEvent, answer(rl.publish))
 }
 
 // answer acknowledges an event with what f returns: what is wrong with a request is the client's business, not ours.
