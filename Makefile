@@ -38,6 +38,15 @@ conformance: client $(CONFORM)/node_modules/.package-lock.json ## run the stock 
 	scripts/need gcc nodejs npm chromium redis-server
 	$(GOTEST) -timeout=10m -count=1 ./$(CONFORM)/...
 
+.PHONY: manifests
+manifests: ## read deploy/k8s: build each overlay, decode it strictly, check what belongs together
+	scripts/need nginx
+	cd test/k8s && go test -shuffle=on -count=1 -timeout=5m ./...
+
+.PHONY: k8s-test
+k8s-test: npm ## run deploy/k8s on the cluster of KUBECONFIG with stock clients: scripts/k8s-test says what it needs
+	scripts/k8s-test
+
 .PHONY: lint
 lint: ## vet, linters, formatting, tidy modules, and what scripts/check knows
 	go vet ./...

@@ -355,7 +355,7 @@ func (n numbers) unharmed(t *testing.T, reconnects int) {
 }
 
 // sticky checks that clients are spread, and that nginx brought each request to the owner of its session.
-func sticky(t *testing.T, c *cluster, p *clients) {
+var sticky = func(t *testing.T, c *cluster, p *clients) {
 	n := p.settle(t)
 	if len(n.Nodes) != 3 || len(n.Errors)+len(n.Failed)+len(n.Disconnects) > 0 {
 		t.Errorf("%v", n)
@@ -377,7 +377,7 @@ func sticky(t *testing.T, c *cluster, p *clients) {
 	}
 }
 
-func rollingUpdate(t *testing.T, c *cluster, p *clients) {
+var rollingUpdate = func(t *testing.T, c *cluster, p *clients) {
 	old, _ := c.pods(t)
 	began := time.Now()
 	kubectl(t, "", "rollout", "restart", "deployment/gateway")
@@ -398,7 +398,7 @@ func rollingUpdate(t *testing.T, c *cluster, p *clients) {
 	}
 }
 
-func deletedPod(t *testing.T, c *cluster, p *clients) {
+var deletedPod = func(t *testing.T, c *cluster, p *clients) {
 	here, _ := c.pods(t)
 	hit := p.ask(t, "mark").Nodes[strings.ReplaceAll(here[0].Status.PodIP, ".", "-")]
 	kubectl(t, "", "delete", "pod", here[0].Name, "--wait=false")
@@ -408,7 +408,7 @@ func deletedPod(t *testing.T, c *cluster, p *clients) {
 	n.unharmed(t, hit)
 }
 
-func scaling(t *testing.T, c *cluster, p *clients) {
+var scaling = func(t *testing.T, c *cluster, p *clients) {
 	p.ask(t, "mark")
 	kubectl(t, "", "scale", "deployment/gateway", "--replicas=5")
 	t.Logf("5 nodes after %v", c.await(t, 5).Round(time.Second))
@@ -419,7 +419,7 @@ func scaling(t *testing.T, c *cluster, p *clients) {
 }
 
 // eviction is what kubectl drain asks for, pod by pod.
-func eviction(t *testing.T, c *cluster, p *clients) {
+var eviction = func(t *testing.T, c *cluster, p *clients) {
 	p.ask(t, "mark")
 	here, _ := c.pods(t)
 	evict := func(pod corev1.Pod) error {
@@ -450,7 +450,7 @@ func eviction(t *testing.T, c *cluster, p *clients) {
 }
 
 // killedPod takes a pod without a word: its clients see it, the others do not.
-func killedPod(t *testing.T, c *cluster, p *clients) {
+var killedPod = func(t *testing.T, c *cluster, p *clients) {
 	here, _ := c.pods(t)
 	hit := p.ask(t, "mark").Nodes[strings.ReplaceAll(here[0].Status.PodIP, ".", "-")]
 	kubectl(t, "", "delete", "pod", here[0].Name, "--grace-period=0", "--force")
@@ -471,7 +471,7 @@ func killedPod(t *testing.T, c *cluster, p *clients) {
 }
 
 // busAway checks that nobody is disconnected, nodes say that they are not ready, in their time, and all is well afterwards.
-func busAway(t *testing.T, c *cluster, p *clients) {
+var busAway = func(t *testing.T, c *cluster, p *clients) {
 	p.ask(t, "mark")
 	ready := func() (n int) {
 		here, _ := c.pods(t)

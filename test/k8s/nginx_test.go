@@ -115,7 +115,7 @@ func (a *arrivals) backend(t *testing.T, name, addr string) net.Addr {
 }
 
 // balancer runs nginx with the files of the component and the pod's own script, told of other addresses and folders.
-func balancer(t *testing.T, dns net.Addr, service net.Addr, podPort int) (url string) {
+func balancer(t *testing.T, dns, service net.Addr, podPort int) (url string) {
 	t.Helper()
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
