@@ -18,7 +18,7 @@ const counted = () => ({
   errors: {}, // connect_error, and what else is wrong, by text
   failed: {}, // HTTP requests and WebSockets that failed, of those the errors and disconnects of which the client tells
   published: 0, acked: 0, received: 0, receivedFromElsewhere: 0,
-  slowest: 0, // ms from a disconnect to the next connect
+  away: [], // ms from a disconnect to the next connect
   lag: 0, // ms that this process itself was late, at most
 });
 let counts = counted();
@@ -46,7 +46,7 @@ const clients = Array.from({ length: Number(number) }, (_, i) => {
   client.socket = socket;
   socket.on("connect", () => {
     counts.connects++;
-    if (client.lost) counts.slowest = Math.max(counts.slowest, Date.now() - client.lost);
+    if (client.lost) counts.away.push(Date.now() - client.lost);
     client.lost = 0;
     client.node = socket.io.engine.id.split(".")[1];
   });
@@ -95,7 +95,9 @@ function report() {
     add(nodes, c.node);
     add(transports, c.socket.io.engine.transport.name);
   }
-  return { connected: connected.length, nodes, transports, ...counts };
+  const sorted = [...counts.away].sort((a, b) => a - b);
+  const away = sorted.length && { p50: sorted[sorted.length >> 1], p99: sorted[Math.floor(sorted.length * 0.99)], max: sorted.at(-1) };
+  return { connected: connected.length, nodes, transports, ...counts, away: away || undefined };
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -244,19 +244,19 @@ type clients struct {
 }
 
 type numbers struct {
-	Connected             int            `json:"connected"`
-	Nodes                 map[string]int `json:"nodes"`
-	Transports            map[string]int `json:"transports"`
-	Connects              int            `json:"connects"`
-	Disconnects           map[string]int `json:"disconnects"`
-	Errors                map[string]int `json:"errors"`
-	Failed                map[string]int `json:"failed"`
-	Published             int            `json:"published"`
-	Acked                 int            `json:"acked"`
-	Received              int            `json:"received"`
-	ReceivedFromElsewhere int            `json:"receivedFromElsewhere"`
-	Slowest               int            `json:"slowest"`
-	Lag                   int            `json:"lag"`
+	Connected             int                         `json:"connected"`
+	Nodes                 map[string]int              `json:"nodes"`
+	Transports            map[string]int              `json:"transports"`
+	Connects              int                         `json:"connects"`
+	Disconnects           map[string]int              `json:"disconnects"`
+	Errors                map[string]int              `json:"errors"`
+	Failed                map[string]int              `json:"failed"`
+	Published             int                         `json:"published"`
+	Acked                 int                         `json:"acked"`
+	Received              int                         `json:"received"`
+	ReceivedFromElsewhere int                         `json:"receivedFromElsewhere"`
+	Away                  struct{ P50, P99, Max int } `json:"away"`
+	Lag                   int                         `json:"lag"`
 }
 
 func (n numbers) String() string {
@@ -349,8 +349,9 @@ func (n numbers) unharmed(t *testing.T, reconnects int) {
 	if lost := n.Disconnects["transport close"]; n.Connects != lost {
 		t.Errorf("%d connects for %d disconnects", n.Connects, lost)
 	}
-	if n.Slowest > 3000 {
-		t.Errorf("a client was away for %d ms", n.Slowest)
+	// The first back-off is 0.5 s to 1.5 s. What comes on top is this machine's, which runs all of it.
+	if n.Away.P50 > 2000+n.Lag || n.Away.Max > 10_000 {
+		t.Errorf("clients were away for %+v ms", n.Away)
 	}
 }
 
