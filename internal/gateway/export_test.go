@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -30,6 +31,7 @@ const (
 	MaxMembers         = maxMembers
 	MaxRoomName        = maxRoomName
 	MaxNamespaceLabels = maxNamespaceLabels
+	DevelopmentSecret  = developmentSecret
 )
 
 // RedisTarget is what GATEWAY_REDIS_URL says.
@@ -153,6 +155,9 @@ func (r *Relay) Sessions() int {
 	defer r.rl.mu.Unlock()
 	return len(r.rl.sockets)
 }
+
+// Discard ends a gateway that was not served.
+func (g *Gateway) Discard() error { return errors.Join(g.io.Close(), g.cluster.close()) }
 
 // IO returns the server, for what no client can make the gateway do.
 func (g *Gateway) IO() *sio.Server { return g.io }

@@ -65,6 +65,7 @@ func newGateway(c *Config, b *backbone, log *slog.Logger) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.warnOfSecrets(log)
 	g := &Gateway{cfg: c, log: log, health: newHealth(notStarted)}
 	opts := c.options()
 	opts.Logger = log
