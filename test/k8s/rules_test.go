@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,8 +91,13 @@ func TestPodsAreRestricted(t *testing.T) {
 				}
 			}
 		}
-		if spec, _ := m.gateway(); *spec.SecurityContext.RunAsUser != 65532 {
-			t.Error("not the user of the image")
+		dockerfile, err := os.ReadFile(filepath.Join(repo, "Dockerfile"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sc := m.deployments["gateway"].Spec.Template.Spec.SecurityContext
+		if user := fmt.Sprintf("\nUSER %d:%d\n", *sc.RunAsUser, *sc.RunAsGroup); !strings.Contains(string(dockerfile), user) {
+			t.Errorf("the image is not for %q", user)
 		}
 	})
 }
