@@ -420,7 +420,7 @@ func TestResources(t *testing.T) {
 		n := number(t, env, "GATEWAY_MAX_SESSIONS")
 		heap, sockets := process+n*(0.9*webSocket+0.1*waitingPoll), n*kernel
 		request, limit := float64(c.Resources.Requests.Memory().Value()), float64(c.Resources.Limits.Memory().Value())
-		if heap > 0.75*request || sockets > limit-request {
+		if heap > 0.6*request || sockets > limit-request {
 			t.Errorf("%v sessions: %.0f bytes of heap (of %.0f), %.0f of sockets (of %.0f)", n, heap, request, sockets, limit-request)
 		}
 		for _, h := range all[*autoscalingv2.HorizontalPodAutoscaler](t, m.objects) {
