@@ -366,7 +366,7 @@ var sticky = func(t *testing.T, c *cluster, p *clients) {
 	}
 	here, _ := c.pods(t)
 	for _, pod := range here {
-		if n.Nodes[strings.ReplaceAll(pod.Status.PodIP, ".", "-")] == 0 {
+		if n.Nodes[tag(pod)] == 0 {
 			t.Errorf("nobody is on %s (%s): %v", pod.Name, pod.Status.PodIP, n.Nodes)
 		}
 	}
@@ -393,7 +393,7 @@ var rollingUpdate = func(t *testing.T, c *cluster, p *clients) {
 		t.Errorf("only %d have moved", n.Connects)
 	}
 	for _, pod := range old {
-		if k := n.Nodes[strings.ReplaceAll(pod.Status.PodIP, ".", "-")]; k > 0 {
+		if k := n.Nodes[tag(pod)]; k > 0 {
 			t.Errorf("%d are on a pod that is gone", k)
 		}
 	}
@@ -401,7 +401,7 @@ var rollingUpdate = func(t *testing.T, c *cluster, p *clients) {
 
 var deletedPod = func(t *testing.T, c *cluster, p *clients) {
 	here, _ := c.pods(t)
-	hit := p.ask(t, "mark").Nodes[strings.ReplaceAll(here[0].Status.PodIP, ".", "-")]
+	hit := p.ask(t, "mark").Nodes[tag(here[0])]
 	kubectl(t, "", "delete", "pod", here[0].Name, "--wait=false")
 	took := c.await(t, 3)
 	t.Logf("replaced and gone after %v", took.Round(time.Second))
@@ -413,11 +413,28 @@ var scaling = func(t *testing.T, c *cluster, p *clients) {
 	p.ask(t, "mark")
 	kubectl(t, "", "scale", "deployment/gateway", "--replicas=5")
 	t.Logf("5 nodes after %v", c.await(t, 5).Round(time.Second))
-	p.settle(t).unharmed(t, 0)
+	n := p.settle(t)
+	n.unharmed(t, 0)
+	// The youngest would go, which have nobody: here it is two that have.
+	full := 0
+	here, _ := c.pods(t)
+	for _, pod := range here {
+		if on := n.Nodes[tag(pod)]; on > 0 && full < 2 {
+			kubectl(t, "", "annotate", "pod", pod.Name, "controller.kubernetes.io/pod-deletion-cost=-1")
+			full++
+		}
+	}
 	kubectl(t, "", "scale", "deployment/gateway", "--replicas=3")
 	t.Logf("3 nodes after %v", c.await(t, 3).Round(time.Second))
-	p.settle(t).unharmed(t, 2*clientsOf)
+	n = p.settle(t)
+	n.unharmed(t, 2*clientsOf)
+	if full != 2 || n.Connects == 0 {
+		t.Errorf("%d pods with clients have gone, %d clients have come back", full, n.Connects)
+	}
 }
+
+// tag is that of a pod's node.
+func tag(p corev1.Pod) string { return strings.ReplaceAll(p.Status.PodIP, ".", "-") }
 
 // eviction is what kubectl drain asks for, pod by pod.
 var eviction = func(t *testing.T, c *cluster, p *clients) {
@@ -453,7 +470,7 @@ var eviction = func(t *testing.T, c *cluster, p *clients) {
 // killedPod takes a pod without a word: its clients see it, the others do not.
 var killedPod = func(t *testing.T, c *cluster, p *clients) {
 	here, _ := c.pods(t)
-	hit := p.ask(t, "mark").Nodes[strings.ReplaceAll(here[0].Status.PodIP, ".", "-")]
+	hit := p.ask(t, "mark").Nodes[tag(here[0])]
 	kubectl(t, "", "delete", "pod", here[0].Name, "--grace-period=0", "--force")
 	c.await(t, 3)
 	n := p.settle(t)
