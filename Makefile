@@ -47,6 +47,11 @@ manifests: ## read deploy/k8s: build each overlay, decode it strictly, check wha
 k8s-test: npm ## run deploy/k8s on the cluster of KUBECONFIG with stock clients: scripts/k8s-test says what it needs
 	scripts/k8s-test
 
+.PHONY: cluster
+cluster: client npm ## a cluster behind nginx: kills, drains, rolling restarts, a storm of reconnects
+	scripts/need gcc nodejs npm redis-server postgresql nginx
+	OPERATIONS_STRICT=1 $(GOTEST) -timeout=15m -count=1 -v -run 'TestCluster|TestStorm' ./test/operations
+
 .PHONY: lint
 lint: ## vet, linters, formatting, tidy modules, and what scripts/check knows
 	go vet ./...

@@ -57,7 +57,7 @@ type Daemon struct {
 }
 
 // Start runs cmd, as the account unless that is nil, and returns when one of the texts is in what it writes to its standard
-// output or error.
+// output or error. Without a text it returns at once.
 func Start(cmd *exec.Cmd, account *Account, ready ...string) (*Daemon, error) {
 	d := &Daemon{cmd: cmd, ready: make(chan struct{}), ended: make(chan struct{})}
 	for _, text := range ready {
@@ -65,6 +65,9 @@ func Start(cmd *exec.Cmd, account *Account, ready ...string) (*Daemon, error) {
 	}
 	if err := d.start(account); err != nil {
 		return nil, err
+	}
+	if len(ready) == 0 {
+		return d, nil
 	}
 	timeout := time.NewTimer(Patience)
 	defer timeout.Stop()
@@ -136,6 +139,25 @@ func (d *Daemon) Output() []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.output)
+}
+
+// Signal sends a signal that does not end the program, or not yet. One that has ended does not get it.
+func (d *Daemon) Signal(sig os.Signal) { _ = d.cmd.Process.Signal(sig) }
+
+// Ended is closed when the program has ended.
+func (d *Daemon) Ended() <-chan struct{} { return d.ended }
+
+// PID returns the id of the process.
+func (d *Daemon) PID() int { return d.cmd.Process.Pid }
+
+// State tells how the program has ended; it is nil as long as it has not.
+func (d *Daemon) State() *os.ProcessState {
+	select {
+	case <-d.ended:
+		return d.cmd.ProcessState
+	default:
+		return nil
+	}
 }
 
 // End sends the signal and waits for the end. What takes too long is killed.

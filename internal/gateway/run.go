@@ -188,11 +188,15 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.ShutdownTimeout)
 	defer cancel()
-	g.log.Info("draining", "sessions", g.io.Engine().Len(), "window", g.cfg.DrainWindow.String(), "rate", g.cfg.DrainRate)
+	sessions := g.io.Engine().Len()
+	g.log.Info("draining", "sessions", sessions, "window", g.cfg.DrainWindow.String(), "rate", g.cfg.DrainRate)
 	var forwarding sync.WaitGroup
 	forwarding.Go(func() { g.cluster.drain(ctx) })
 	err = errors.Join(err, g.io.Shutdown(ctx))
 	forwarding.Wait()
+	if sessions > 0 { // they are told, but what they sent before they heard of it may still be on its way
+		sleep(ctx, linger)
+	}
 	g.cluster.stopForwarding()
 	err = errors.Join(err, g.public.Shutdown(ctx))
 	g.cluster.leave(ctx)
@@ -201,6 +205,18 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	err = errors.Join(err, g.cluster.close())
 	g.log.Info("stopped")
 	return err
+}
+
+// linger is how long the node answers after its last session.
+const linger = 500 * time.Millisecond
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // wait returns when the node has to end: nil if it was told to.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/seed-0b620db0/patchbay/internal/drain"
@@ -31,6 +33,54 @@ func (srv *Server) isDraining() bool {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	return srv.draining
+}
+
+// lateness is how long a request may take to get here that was sent before its client heard that it is sent away.
+const lateness = 5 * time.Second
+
+// departures are the polling sessions that were sent away a moment ago, for no fault of theirs. Posts that were on their way
+// meanwhile are answered as if they had come in time: to a client an error is worse than the end that it is about to hear of.
+type departures struct {
+	ids   map[string]struct{}
+	order []leftAt // those in ids
+}
+
+type leftAt struct {
+	id string
+	at time.Time
+}
+
+func (d *departures) add(id string, now time.Time) {
+	for len(d.order) > 0 && now.Sub(d.order[0].at) > lateness {
+		delete(d.ids, d.order[0].id)
+		d.order = d.order[1:]
+	}
+	if d.ids == nil {
+		d.ids = make(map[string]struct{})
+	}
+	d.ids[id] = struct{}{}
+	d.order = append(d.order, leftAt{id, now})
+}
+
+// sentAway notes that the client of a polling session is about to hear that it has to come again.
+func (srv *Server) sentAway(id string, reason CloseReason) {
+	if reason != ReasonShutdown && reason != ReasonConnectionAge {
+		return
+	}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	srv.departed.add(id, time.Now())
+}
+
+// late tells whether the request is a post that came too late, for no fault of its client's.
+func (srv *Server) late(r *http.Request, query url.Values, refused *ConnectionError) bool {
+	if refused.Code != CodeSessionUnknown || r.Method != http.MethodPost {
+		return false
+	}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	_, ok := srv.departed.ids[query.Get("sid")]
+	return ok
 }
 
 // Reroute has the client go on by another way, for a way that is about to close: a poll that waits is answered, so that the next

@@ -167,6 +167,46 @@ func TestDrainAnswersPolls(t *testing.T) {
 	})
 }
 
+// A post that was on its way when its client was sent away gets no error, which would be the first that the client hears of it.
+func TestPostAfterTheEnd(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, l *lab) {
+		sentAway, closed := l.poller(), l.poller()
+		for _, p := range []*poller{closed, sentAway} {
+			poll := p.pollLater()
+			synctest.Wait()
+			if p == closed {
+				p.peer.s.Close()
+			} else if err := l.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+			wantResponse(t, poll.wait(), http.StatusOK, "1")
+		}
+		sentAway.wantPost(t, "4too late")
+		sentAway.peer.wantMessages(t)
+		unknown := `{"code":1,"message":"Session ID unknown"}`
+		wantResponse(t, sentAway.poll(), http.StatusBadRequest, unknown)
+		wantResponse(t, closed.post("4too late"), http.StatusBadRequest, unknown)
+	})
+}
+
+// What is remembered of such clients is forgotten.
+func TestPostLongAfterTheEnd(t *testing.T) {
+	bubble(t, &eio.Options{MaxAge: time.Minute, PingInterval: 5 * time.Second}, func(t *testing.T, l *lab) {
+		aged := func() *poller {
+			p := l.poller()
+			for r := p.poll(); r.body == "2"; r = p.poll() {
+				p.wantPost(t, "3")
+			}
+			p.peer.wantEnd(t, eio.ReasonConnectionAge)
+			return p
+		}
+		first := aged()
+		first.wantPost(t, "4")
+		aged()
+		wantResponse(t, first.post("4"), http.StatusBadRequest, `{"code":1,"message":"Session ID unknown"}`)
+	})
+}
+
 func TestMaxAge(t *testing.T) {
 	const age, n = 10 * time.Minute, 200
 	for name, o := range map[string]*eio.Options{

@@ -115,6 +115,7 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 		defer s.sent(batch)
 	}
 	if closing { // the batch ends with the close packet; who has read it finds no session any more
+		s.srv.sentAway(s.id, reason)
 		s.end(reason, nil, farewellAbort)
 	}
 	n, err := s.respond(w, r, batch)

@@ -36,6 +36,7 @@ type Server struct {
 	leaving  map[*wsConn]struct{} // in their close handshake
 	draining bool
 	closed   bool
+	departed departures
 	shaken   time.Time // when all handshakes so far would be over at HandshakeRate
 
 	watcher   *watcher // of WebSockets; made for the first
@@ -190,6 +191,8 @@ func (srv *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := lastValues(r.URL.RawQuery)
 	s, refused := srv.verify(r, query)
 	switch {
+	case refused != nil && srv.late(r, query, refused):
+		_ = srv.writePolling(w, r, "text/html", []byte("ok"), false) // the client may have gone
 	case refused != nil:
 		srv.refuse(w, r, refused)
 	case s == nil:

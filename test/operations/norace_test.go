@@ -1,0 +1,5 @@
+//go:build !race
+
+package operations_test
+
+const raceEnabled = false
