@@ -52,6 +52,11 @@ cluster: client npm ## a cluster behind nginx: kills, drains, rolling restarts, 
 	scripts/need gcc nodejs npm redis-server postgresql nginx
 	OPERATIONS_STRICT=1 $(GOTEST) -timeout=15m -count=1 -v -run 'TestCluster|TestStorm' ./test/operations
 
+.PHONY: monitoring
+monitoring: ## check the alert rules and the dashboard, and have a real Prometheus scrape real nodes
+	scripts/need gcc redis-server prometheus
+	$(GOTEST) -timeout=5m -count=1 ./test/monitoring
+
 .PHONY: lint
 lint: ## vet, linters, formatting, tidy modules, and what scripts/check knows
 	go vet ./...

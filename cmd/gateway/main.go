@@ -12,9 +12,11 @@ import (
 
 	"github.com/seed-0b620db0/patchbay/internal/gateway"
 	"github.com/seed-0b620db0/patchbay/internal/loadtest"
+	"github.com/seed-0b620db0/patchbay/internal/preflight"
 )
 
 const commands = `
+gateway check     says what is wrong with this environment, and what breaks at how many clients
 gateway health    asks the node of this environment whether it is well
 gateway loadtest  puts load on a Socket.IO server
 gateway version   says what this program was made of
@@ -39,6 +41,8 @@ func main() {
 	args := flag.Args()[min(1, flag.NArg()):]
 	switch command {
 	case "":
+	case "check":
+		os.Exit(preflight.Main(ctx, os.Environ(), args, build(), os.Stdout, os.Stderr))
 	case "health":
 		os.Exit(health(ctx, args, os.Stderr))
 	case "loadtest":

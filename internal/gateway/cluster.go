@@ -231,7 +231,7 @@ func (cl *cluster) start(ctx context.Context, admin net.Addr, io *sio.Server) {
 	}
 	ctx, cl.stop = context.WithCancel(context.WithoutCancel(ctx)) // it stays while clients are sent away
 	cl.running.Go(func() {                                        // both end by stop; leave waits for them
-		cl.self.Addr = cl.advertised(ctx, admin)
+		cl.self.Addr = cl.cfg.Advertised(ctx, admin, cl.backbone.towards...)
 		cl.dir.Run(ctx, cl.self)
 	})
 	cl.running.Go(func() { cl.census(ctx, io) })
@@ -256,13 +256,13 @@ func (cl *cluster) census(ctx context.Context, io *sio.Server) {
 	}
 }
 
-// advertised is where others reach the internal listener.
-func (cl *cluster) advertised(ctx context.Context, admin net.Addr) string {
+// Advertised is where other nodes reach the internal listener, if they are found at one of the addresses of towards.
+func (c *Config) Advertised(ctx context.Context, admin net.Addr, towards ...string) string {
 	host, port, err := net.SplitHostPort(admin.String())
 	if err != nil {
 		host, port = admin.String(), ""
 	}
-	if a := cl.cfg.PeerAddr; a != "" {
+	if a := c.PeerAddr; a != "" {
 		addr, _ := hostPort(a, port) // checked at the start
 		return addr
 	}
@@ -271,7 +271,7 @@ func (cl *cluster) advertised(ctx context.Context, admin net.Addr) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	for _, addr := range append(cl.backbone.towards, "192.0.2.1:9") { // the last is anywhere: the way out
+	for _, addr := range append(towards, "192.0.2.1:9") { // the last is anywhere: the way out
 		conn, err := new(net.Dialer).DialContext(ctx, "udp", addr) // sends nothing
 		if err != nil {
 			continue

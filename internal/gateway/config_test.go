@@ -251,7 +251,7 @@ var otherValues = map[string]string{
 	"ADAPTER": "redis", "REDIS_URL": "rediss://other", "REDIS_TLS_CA_FILE": "/ca.pem", "REDIS_TLS_SERVER_NAME": "other", "REDIS_KEY": "other",
 	"POSTGRES_URL": "postgres://other", "POSTGRES_LISTEN_URL": "postgres://other", "POSTGRES_CHANNEL_PREFIX": "other", "POSTGRES_SCHEMA": "other",
 	"POSTGRES_TABLE": "other", "REDIS_SHARDED_MODE": "static", "REDIS_STREAM_NAME": "other", "PEER_ADDR": "10.0.0.1", "PEER_SECRET": secret, "CANARY_TIMEOUT": "1m",
-	"CANARY_INTERVAL": "1s",
+	"CANARY_INTERVAL": "1s", "METRICS_EVENTS": "message",
 }
 
 // elsewhere are the variables that are not options of the server; other tests show what they do.
@@ -261,7 +261,7 @@ var elsewhere = []string{
 	"JWT_AUDIENCE", "RELAY", "RELAY_MAX_ROOMS", "SERVE_CLIENT", "PLAYGROUND", "ADAPTER", "REDIS_URL", "REDIS_TLS_CA_FILE", "REDIS_TLS_SERVER_NAME",
 	"REDIS_KEY", "REDIS_SHARDED_MODE", "REDIS_STREAM_NAME", "REDIS_STREAM_COUNT", "REDIS_STREAM_MAX_LEN", "REQUEST_TIMEOUT", "PUBLISH_TIMEOUT",
 	"CANARY_INTERVAL", "CANARY_TIMEOUT", "START_TIMEOUT", "PEER_ADDR", "PEER_SECRET", "POSTGRES_URL", "POSTGRES_LISTEN_URL", "POSTGRES_POOL_SIZE",
-	"POSTGRES_CHANNEL_PREFIX", "POSTGRES_SCHEMA", "POSTGRES_TABLE", "POSTGRES_THRESHOLD", "POSTGRES_RETENTION",
+	"POSTGRES_CHANNEL_PREFIX", "POSTGRES_SCHEMA", "POSTGRES_TABLE", "POSTGRES_THRESHOLD", "POSTGRES_RETENTION", "METRICS_EVENTS", "METRICS_MAX_EVENTS",
 }
 
 // conditions are variables that another one must be set for.

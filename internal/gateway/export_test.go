@@ -13,9 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/seed-0b620db0/patchbay/internal/peers"
 	"github.com/seed-0b620db0/patchbay/pkg/adapter"
@@ -55,15 +53,6 @@ func ParseRedisURL(raw string) (RedisTarget, error) {
 	return RedisTarget{kind, t.tls, t.addrs, t.user, t.password, t.db, t.master, t.sentinelUser, t.sentinelPassword}, nil
 }
 
-// RedisClient returns the client of Redis that the configuration asks for.
-func (c *Config) RedisClient() (goredis.UniversalClient, error) {
-	t, err := parseRedisURL(c.RedisURL)
-	if err != nil {
-		return nil, err
-	}
-	return t.client(c)
-}
-
 // ParsePostgresURL parses GATEWAY_POSTGRES_URL.
 func ParsePostgresURL(raw string) (*pgx.ConnConfig, error) {
 	config, err := parsePostgresURL(raw)
@@ -73,11 +62,6 @@ func ParsePostgresURL(raw string) (*pgx.ConnConfig, error) {
 	return config.ConnConfig, nil
 }
 
-// PostgresConfig returns how the pool connects, and how the connection does that listens.
-func (c *Config) PostgresConfig() (*pgxpool.Config, *pgx.ConnConfig, error) {
-	return c.postgresConfig()
-}
-
 // PostgresAddrs returns the addresses that are tried.
 func PostgresAddrs(c *pgx.ConnConfig) []string { return postgresAddrs(c) }
 
@@ -85,12 +69,6 @@ func PostgresAddrs(c *pgx.ConnConfig) []string { return postgresAddrs(c) }
 func NewWith(c *Config, log *slog.Logger, newAdapter func(adapter.Options) sio.NewAdapter, reg peers.Registry) (*Gateway, error) {
 	open := func(o adapter.Options, _ *clusterMetrics) sio.NewAdapter { return newAdapter(o) }
 	return newGateway(c, &backbone{adapter: open, registry: reg, close: func() error { return nil }}, log)
-}
-
-// Advertised returns where a node with this internal address is reached, if others are at towards.
-func (c *Config) Advertised(ctx context.Context, admin net.Addr, towards ...string) string {
-	cl := &cluster{cfg: c, backbone: &backbone{towards: towards}}
-	return cl.advertised(ctx, admin)
 }
 
 // SIOOptions returns what the configuration asks of the server.

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
@@ -250,7 +251,7 @@ func TestEventCollector(t *testing.T) {
 	o.Hooks.Received(s, "b")
 	o.Hooks.Sent(s.Namespace(), "b", 7)
 	w := httptest.NewRecorder()
-	m.Handler.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	m.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	for _, line := range []string{
 		`patchbay_events_received_total{event="a",namespace="/"} 1`, `patchbay_events_received_total{event="b",namespace="/"} 1`,
 		`patchbay_emits_total{event="b",namespace="/"} 1`, `patchbay_deliveries_total{event="b",namespace="/"} 7`,

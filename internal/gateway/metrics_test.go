@@ -156,6 +156,7 @@ func TestMetricsOfRefusals(t *testing.T) {
 	before := n.scrape()
 	c := n.client()
 	c.Handshake()
+	eventually(t, "the handshake is counted", func() bool { return n.scrape().since(before)[`patchbay_sent_bytes_total{transport="polling"}`] > 0 })
 	for _, r := range []struct {
 		method, query, code string
 		header              []string

@@ -20,8 +20,9 @@ const probeTimeout = 2 * time.Second
 
 // The paths that a node tells its state at.
 const (
-	healthPath = "/healthz"
-	readyPath  = "/readyz"
+	healthPath  = "/healthz"
+	readyPath   = "/readyz"
+	metricsPath = "/metrics"
 )
 
 // AdminURL returns where the node of this environment answers on this host. Nothing else of the environment has to be right.
@@ -74,6 +75,30 @@ func ProbeHealth(ctx context.Context, base string, ready bool) error {
 }
 
 func probe(ctx context.Context, base, path string) error {
+	const enough = 64 << 10
+	status, text, err := ask(ctx, base, path, enough)
+	if err != nil || status == http.StatusOK {
+		return err
+	}
+	var body struct {
+		Reasons []string `json:"reasons"`
+	}
+	_ = json.Unmarshal(text, &body) // else there are no reasons
+	return &NotReadyError{Status: status, Reasons: body.Reasons}
+}
+
+// Scrape returns the metrics of the node at base.
+func Scrape(ctx context.Context, base string) (string, error) {
+	const enough = 16 << 20
+	status, text, err := ask(ctx, base, metricsPath, enough)
+	if err == nil && status != http.StatusOK {
+		err = &NotReadyError{Status: status}
+	}
+	return string(text), err
+}
+
+// ask sends a request to a node's internal address.
+func ask(ctx context.Context, base, path string, limit int64) (status int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	transport := &http.Transport{DialContext: dialLocal, DisableKeepAlives: true} // no proxy: it is this host, or one of ours
@@ -81,26 +106,18 @@ func probe(ctx context.Context, base, path string) error {
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+path, http.NoBody)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	res, err := client.Do(req)
 	if err != nil {
 		if u, ok := errors.AsType[*url.Error](err); ok && errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("%s: no answer within %v", u.URL, probeTimeout)
+			return 0, nil, fmt.Errorf("%s: no answer within %v", u.URL, probeTimeout)
 		}
-		return err
+		return 0, nil, err
 	}
 	defer func() { _ = res.Body.Close() }() // it was read as far as it matters
-	const enough = 64 << 10
-	text, err := io.ReadAll(io.LimitReader(res.Body, enough))
-	if res.StatusCode == http.StatusOK {
-		return err
-	}
-	var body struct {
-		Reasons []string `json:"reasons"`
-	}
-	_ = json.Unmarshal(text, &body) // else there are no reasons
-	return &NotReadyError{Status: res.StatusCode, Reasons: body.Reasons}
+	body, err = io.ReadAll(io.LimitReader(res.Body, limit))
+	return res.StatusCode, body, err
 }
 
 // dialLocal dials the loopback addresses of a port that is listened to on all addresses.

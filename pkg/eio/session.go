@@ -43,8 +43,6 @@ type Session struct {
 	mu sync.Mutex
 	// guarded by mu
 	handler    Handler
-	state      state
-	reported   bool        // Handler.Closed has been called, or is about to be
 	endReason  CloseReason // why it is closing or closed
 	endErr     error
 	stream     *wsConn  // the transport, or nil while it is polling
@@ -55,6 +53,8 @@ type Session struct {
 	one        [1]queued
 	bytes      int           // queued or being written
 	behind     time.Duration // since when the client is, as the age of the server; 0: it is not
+	state      state         // this and the next seven are one word
+	reported   bool          // Handler.Closed has been called, or is about to be
 	writing    bool          // a writer has it, or will
 	slow       bool          // about to be closed for it
 	streamed   bool          // what is delivered came over stream
