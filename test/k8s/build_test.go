@@ -164,17 +164,27 @@ func documents(text []byte) func(func([]byte, error) bool) {
 	}
 }
 
+// built is what each has built before, by name. No tests run beside each other here.
+var built = make(map[string][]byte)
+
 // each runs a test on what each overlay builds.
 func each(t *testing.T, f func(t *testing.T, m *model)) {
 	t.Helper()
-	files := tree(t, true)
+	var files filesys.FileSystem
 	for _, name := range builds(t) {
-		t.Run(name, func(t *testing.T) {
+		if built[name] == nil {
+			if files == nil {
+				files = tree(t, true)
+			}
 			text, err := build(files, name)
 			if err != nil {
-				t.Fatal(err)
+				t.Errorf("%s: %v", name, err)
+				continue
 			}
-			objects, err := decode(text)
+			built[name] = text
+		}
+		t.Run(name, func(t *testing.T) {
+			objects, err := decode(built[name])
 			if err != nil {
 				t.Fatal(err)
 			}
