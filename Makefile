@@ -15,7 +15,7 @@ url = http://$(patsubst :%,localhost:%,$(1))
 
 .PHONY: help
 help:
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 .PHONY: run
 run: bin/gateway ## start the gateway with the relay and the playground
@@ -29,8 +29,9 @@ build: bin/gateway ## build bin/gateway
 
 .PHONY: test
 test: client npm ## run everything: Go tests with -race, stock clients, a browser
-	scripts/need gcc nodejs npm chromium redis-server postgresql pgbouncer nginx
+	scripts/need gcc nodejs npm chromium redis-server postgresql pgbouncer nginx haproxy caddy prometheus
 	$(GOTEST) -timeout=15m ./...
+	$(MAKE) manifests
 	PROTOCOL_TARGET=official go test -count=1 -timeout=5m ./test/protocol # the control: the rules hold for the official server
 
 .PHONY: conformance
@@ -38,15 +39,19 @@ conformance: client $(CONFORM)/node_modules/.package-lock.json ## run the stock 
 	scripts/need gcc nodejs npm chromium redis-server
 	$(GOTEST) -timeout=10m -count=1 ./$(CONFORM)/...
 
-.PHONY: balancers
-balancers: client $(CONFORM)/node_modules/.package-lock.json ## run the balancers of deploy/ in front of real nodes
-	scripts/need gcc nodejs npm redis-server nginx haproxy caddy
-	$(GOTEST) -timeout=5m -count=1 ./test/balancers
+.PHONY: manifests
+manifests: ## read deploy/k8s: build each overlay, decode it strictly, check what belongs together
+	scripts/need nginx
+	cd test/k8s && go test -shuffle=on -count=1 -timeout=5m ./...
+
+.PHONY: k8s-test
+k8s-test: npm ## run deploy/k8s on the cluster of KUBECONFIG with stock clients: scripts/k8s-test says what it needs
+	scripts/k8s-test
 
 .PHONY: cluster
-cluster: client npm ## a cluster behind nginx: kills, drains, rolling restarts, a storm of reconnects
-	scripts/need gcc nodejs npm redis-server postgresql nginx
-	OPERATIONS_STRICT=1 $(GOTEST) -timeout=15m -count=1 -v -run 'TestCluster|TestStorm' ./test/operations
+cluster: client npm ## clusters behind nginx and other balancers: kills, drains, rolling restarts, a storm of reconnects
+	scripts/need gcc nodejs npm redis-server postgresql nginx haproxy caddy
+	OPERATIONS_STRICT=1 $(GOTEST) -timeout=15m -count=1 -v ./test/operations
 
 .PHONY: monitoring
 monitoring: ## check the alert rules and the dashboard, and have a real Prometheus scrape real nodes
@@ -56,8 +61,11 @@ monitoring: ## check the alert rules and the dashboard, and have a real Promethe
 .PHONY: lint
 lint: ## vet, linters, formatting, tidy modules, and what scripts/check knows
 	go vet ./...
+	cd test/k8s && go vet -tags live ./...
 	$(TOOL) golangci-lint run
+	cd test/k8s && go tool -modfile=../../tools/go.mod golangci-lint run --build-tags live
 	go mod tidy -diff
+	cd test/k8s && go mod tidy -diff
 	scripts/check
 
 .PHONY: fmt

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"reflect"
 	"regexp"
@@ -148,6 +149,9 @@ func Load(environ []string) (cfg *Config, unknown []string, err error) {
 	if cfg.Node == "" {
 		cfg.Node = nodeFromHost()
 	}
+	if addr, err := netip.ParseAddr(cfg.Node); err == nil && addr.Zone() == "" {
+		cfg.Node = tagOfAddr.Replace(strings.ToLower(cfg.Node))
+	}
 	return cfg, unknown, cfg.check()
 }
 
@@ -186,6 +190,10 @@ func tagOf(host string) string {
 	tag := notInTag.ReplaceAllString(strings.ToLower(host), "-")
 	return cmp.Or(tag[:min(len(tag), 63)], "gateway")
 }
+
+// tagOfAddr makes a tag of an address, which is all that Kubernetes knows of a pod and a balancer can look up: the same that
+// the cluster's DNS calls a pod below a headless Service.
+var tagOfAddr = strings.NewReplacer(".", "-", ":", "-")
 
 var pathPattern = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?$`)
 

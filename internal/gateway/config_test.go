@@ -68,7 +68,10 @@ func TestHelp(t *testing.T) {
 
 func TestConfigBadValues(t *testing.T) {
 	for name, values := range map[string][]string{
-		"NODE":       {"Node", "a.b", "a_b", strings.Repeat("x", 64), "ü", "a b", "a\n"},
+		"NODE": {
+			"Node", "a.b", "a_b", strings.Repeat("x", 64), "ü", "a b", "a\n",
+			"10.1.2", "10.1.2.256", "10.1.2.3:3000", "10.1.2.3/8", "[fd00::1]", "fe80::1%eth0",
+		},
 		"LOG_FORMAT": {"xml", "JSON"},
 		"LOG_LEVEL":  {"loud", "7"},
 		"PATH": {
@@ -126,6 +129,17 @@ func TestConfigBadValues(t *testing.T) {
 					t.Errorf("tells the secret: %v", err)
 				}
 			})
+		}
+	}
+}
+
+// Kubernetes can tell a pod its address, but not with dashes.
+func TestConfigNodeOfAddress(t *testing.T) {
+	for value, want := range map[string]string{
+		"10.1.2.3": "10-1-2-3", "10-1-2-3": "10-1-2-3", "fd00:10:244::1f": "fd00-10-244--1f", "FD00::1": "fd00--1",
+	} {
+		if cfg, _, err := gateway.Load(environ("NODE=" + value)); err != nil || cfg.Node != want {
+			t.Errorf("%s: %+v, %v, want %s", value, cfg, err, want)
 		}
 	}
 }
