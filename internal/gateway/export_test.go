@@ -211,3 +211,6 @@ const (
 
 // NewSlowLimit returns what bounds it.
 func NewSlowLimit() (allow func(time.Time) (ok bool, silent int)) { return new(slowLimit).allow }
+
+// Paced is what the public listener is wrapped in.
+func Paced(l net.Listener) net.Listener { return paced(l) }

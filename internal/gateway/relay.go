@@ -57,6 +57,10 @@ type presence struct {
 	Member member `json:"member"`
 }
 
+// membersTimeout is how long the answer to a join waits for other nodes to say who is there. One that has just died, and is not
+// known to have, is waited for in vain.
+const membersTimeout = time.Second
+
 const (
 	maxMembers  = 100
 	maxRoomName = 128 // bytes
@@ -256,6 +260,8 @@ func (rl *relay) join(ctx context.Context, s *sio.Socket, args sio.Args) (reply,
 		}
 		rl.tell(ctx, s, room, "join")
 	}
+	ctx, cancel := context.WithTimeout(ctx, membersTimeout)
+	defer cancel()
 	sockets, err := s.Namespace().In(room).FetchSockets(ctx)
 	if err != nil && len(sockets) == 0 {
 		return reply{}, errInternal

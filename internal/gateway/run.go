@@ -172,7 +172,7 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	g.health.set(notStarted, "")
 	failed := make(chan error, 2)
 	var servers sync.WaitGroup
-	for server, listener := range map[*http.Server]net.Listener{g.public: g.publicListener, g.admin: g.adminListener} {
+	for server, listener := range map[*http.Server]net.Listener{g.public: paced(g.publicListener), g.admin: g.adminListener} {
 		servers.Go(func() { failed <- server.Serve(listener) })
 	}
 	g.cluster.start(ctx, g.AdminAddr(), g.io)

@@ -121,12 +121,15 @@ func newLabOn(t *testing.T, vars ...string) *lab {
 	if l.gateway, err = binary(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		for i := range l.nodes {
-			l.end(i, syscall.SIGKILL)
-		}
-	})
+	t.Cleanup(l.endAll)
 	return l
+}
+
+// endAll kills the nodes there are.
+func (l *lab) endAll() {
+	for i := range l.nodes {
+		l.end(i, syscall.SIGKILL)
+	}
 }
 
 // port returns one that is free on the addresses of all nodes.
