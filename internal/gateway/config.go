@@ -28,7 +28,7 @@ const prefix = "GATEWAY_"
 type Config struct {
 	Addr      string `env:"ADDR" envDefault:":3000" help:"address for clients"`
 	AdminAddr string `env:"ADMIN_ADDR" envDefault:":9090" help:"address for metrics, health and profiles; keep it internal"`
-	Node      string `env:"NODE" help:"tag of this node in session ids, [a-z0-9-]{1,63} (default: made from the host name)"`
+	Node      string `env:"NODE" help:"tag of this node in session ids, [a-z0-9-]{1,63}, or an address, whose dots and colons become dashes (default: made from the host name)"`
 
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"json" help:"json or text"`
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
