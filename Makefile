@@ -15,7 +15,7 @@ url = http://$(patsubst :%,localhost:%,$(1))
 
 .PHONY: help
 help:
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 .PHONY: run
 run: bin/gateway ## start the gateway with the relay and the playground
@@ -29,8 +29,9 @@ build: bin/gateway ## build bin/gateway
 
 .PHONY: test
 test: client npm ## run everything: Go tests with -race, stock clients, a browser
-	scripts/need gcc nodejs npm chromium redis-server postgresql pgbouncer nginx
+	scripts/need gcc nodejs npm chromium redis-server postgresql pgbouncer nginx haproxy caddy prometheus
 	$(GOTEST) -timeout=15m ./...
+	$(MAKE) manifests
 	PROTOCOL_TARGET=official go test -count=1 -timeout=5m ./test/protocol # the control: the rules hold for the official server
 
 .PHONY: conformance
@@ -38,16 +39,33 @@ conformance: client $(CONFORM)/node_modules/.package-lock.json ## run the stock 
 	scripts/need gcc nodejs npm chromium redis-server
 	$(GOTEST) -timeout=10m -count=1 ./$(CONFORM)/...
 
+.PHONY: manifests
+manifests: ## read deploy/k8s: build each overlay, decode it strictly, check what belongs together
+	scripts/need nginx
+	cd test/k8s && go test -shuffle=on -count=1 -timeout=5m ./...
+
+.PHONY: k8s-test
+k8s-test: npm ## run deploy/k8s on the cluster of KUBECONFIG with stock clients: scripts/k8s-test says what it needs
+	scripts/k8s-test
+
 .PHONY: cluster
-cluster: client npm ## a cluster behind nginx: kills, drains, rolling restarts, a storm of reconnects
-	scripts/need gcc nodejs npm redis-server postgresql nginx
-	OPERATIONS_STRICT=1 $(GOTEST) -timeout=15m -count=1 -v -run 'TestCluster|TestStorm' ./test/operations
+cluster: client npm ## clusters behind nginx and other balancers: kills, drains, rolling restarts, a storm of reconnects
+	scripts/need gcc nodejs npm redis-server postgresql nginx haproxy caddy
+	OPERATIONS_STRICT=1 $(GOTEST) -timeout=15m -count=1 -v ./test/operations
+
+.PHONY: monitoring
+monitoring: ## check the alert rules and the dashboard, and have a real Prometheus scrape real nodes
+	scripts/need gcc redis-server prometheus
+	$(GOTEST) -timeout=5m -count=1 ./test/monitoring
 
 .PHONY: lint
 lint: ## vet, linters, formatting, tidy modules, and what scripts/check knows
 	go vet ./...
+	cd test/k8s && go vet -tags live ./...
 	$(TOOL) golangci-lint run
+	cd test/k8s && go tool -modfile=../../tools/go.mod golangci-lint run --build-tags live
 	go mod tidy -diff
+	cd test/k8s && go mod tidy -diff
 	scripts/check
 
 .PHONY: fmt
@@ -68,6 +86,39 @@ bench: bench/node/node_modules/.package-lock.json ## measure our server beside N
 .PHONY: microbench
 microbench: ## run the benchmarks beside the code: BENCH is a pattern, COUNT repeats them
 	go test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) ./...
+
+IMAGE     ?= patchbay/gateway
+PLATFORMS ?= linux/amd64,linux/arm64
+# To a registry: OUTPUT=type=registry,rewrite-timestamp=true, and IMAGE with its name.
+OUTPUT    ?= type=oci,dest=bin/image.tar,rewrite-timestamp=true
+image_args = --build-arg VERSION --build-arg COMMIT --build-arg SOURCE_DATE_EPOCH $(IMAGEFLAGS)
+
+# What an image says of itself, and the time that its files have.
+image image-multi up: export VERSION ?= $(shell git describe --tags --always --dirty)
+image image-multi up: export COMMIT ?= $(shell git rev-parse HEAD)
+image image-multi up: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+
+.PHONY: image
+image: ## build the image for this machine, or for ARCH=arm64 or amd64
+	docker build $(if $(ARCH),--platform linux/$(ARCH)) $(image_args) -t $(IMAGE):dev -t $(IMAGE):$(VERSION) .
+
+.PHONY: image-multi
+image-multi: ## build the image for amd64 and arm64 with buildx, into bin/image.tar or what OUTPUT says
+	mkdir -p bin
+	docker buildx build --platform $(PLATFORMS) $(image_args) -t $(IMAGE):$(VERSION) --output $(OUTPUT) .
+
+.PHONY: up
+up: ## start the cluster of docker-compose.yml on port 8080
+	docker compose up --build --detach --wait
+
+.PHONY: down
+down: ## stop it
+	docker compose down
+
+.PHONY: compose-test
+compose-test: client npm ## run docker-compose.yml with stock clients and a browser, on Redis and on PostgreSQL
+	scripts/need nodejs chromium
+	scripts/compose-test
 
 .PHONY: clean
 clean: ## remove what the other targets made

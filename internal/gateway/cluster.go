@@ -138,7 +138,7 @@ type cluster struct {
 	running sync.WaitGroup
 }
 
-const unregistered = "not registered"
+const unregistered, tagTaken = "not registered", "tag taken"
 
 func newCluster(c *Config, b *backbone, h *health, m *metrics, log *slog.Logger) *cluster {
 	cl := &cluster{
@@ -196,12 +196,13 @@ func (cl *cluster) options(m *metrics) adapter.Options {
 }
 
 func (cl *cluster) registered(err error) {
-	reason := ""
-	if _, taken := errors.AsType[*peers.TakenError](err); taken {
-		reason = prefix + "NODE: " + err.Error()
+	reason, taken := "", ""
+	if _, ok := errors.AsType[*peers.TakenError](err); ok {
+		taken = prefix + "NODE: " + err.Error()
 	} else if err != nil {
 		reason = "this node is not registered: " + err.Error()
 	}
+	cl.health.set(tagTaken, taken) // first: in between the node is not ready anyhow
 	cl.health.set(unregistered, reason)
 }
 
@@ -235,7 +236,7 @@ func (cl *cluster) start(ctx context.Context, admin net.Addr, io *sio.Server) {
 	}
 	ctx, cl.stop = context.WithCancel(context.WithoutCancel(ctx)) // it stays while clients are sent away
 	cl.running.Go(func() {                                        // both end by stop; leave waits for them
-		cl.self.Addr = cl.advertised(ctx, admin)
+		cl.self.Addr = cl.cfg.Advertised(ctx, admin, cl.backbone.towards...)
 		cl.dir.Run(ctx, cl.self)
 	})
 	cl.running.Go(func() { cl.census(ctx, io) })
@@ -260,13 +261,13 @@ func (cl *cluster) census(ctx context.Context, io *sio.Server) {
 	}
 }
 
-// advertised is where others reach the internal listener.
-func (cl *cluster) advertised(ctx context.Context, admin net.Addr) string {
+// Advertised is where other nodes reach the internal listener, if they are found at one of the addresses of towards.
+func (c *Config) Advertised(ctx context.Context, admin net.Addr, towards ...string) string {
 	host, port, err := net.SplitHostPort(admin.String())
 	if err != nil {
 		host, port = admin.String(), ""
 	}
-	if a := cl.cfg.PeerAddr; a != "" {
+	if a := c.PeerAddr; a != "" {
 		addr, _ := hostPort(a, port) // checked at the start
 		return addr
 	}
@@ -275,7 +276,7 @@ func (cl *cluster) advertised(ctx context.Context, admin net.Addr) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	for _, addr := range append(cl.backbone.towards, "192.0.2.1:9") { // the last is anywhere: the way out
+	for _, addr := range append(towards, "192.0.2.1:9") { // the last is anywhere: the way out
 		conn, err := new(net.Dialer).DialContext(ctx, "udp", addr) // sends nothing
 		if err != nil {
 			continue

@@ -151,8 +151,12 @@ func TestClusterStartTimeout(t *testing.T) {
 	g.registry.Fail(nil)
 
 	first := g.start("NODE=same")
-	n = g.launch("NODE=same", "START_TIMEOUT=300ms")
-	err := n.failed(t, `GATEWAY_START_TIMEOUT: not ready after 300ms: GATEWAY_NODE: the tag "same" is that of another node, at 127.0.0.1:`)
+	n = g.launch("NODE=same", "START_TIMEOUT=2s")
+	eventually(t, "the metrics say so", func() bool { return n.scrape()[`patchbay_not_ready{reason="tag taken"}`] == 1 })
+	if s := n.scrape(); s["patchbay_ready"] != 0 || s[`patchbay_not_ready{reason="registry"}`] != 0 || s[`patchbay_not_ready{reason="bus"}`] != 0 {
+		t.Errorf("metrics: %v", s)
+	}
+	err := n.failed(t, `GATEWAY_START_TIMEOUT: not ready after 2s: GATEWAY_NODE: the tag "same" is that of another node, at 127.0.0.1:`)
 	if !strings.Contains(err.Error(), strings.TrimPrefix(first.admin, "http://")) || !strings.Contains(n.log.String(), `"node_tag_taken"`) {
 		t.Errorf("got %v\n%s", err, n.log)
 	}

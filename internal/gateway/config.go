@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"reflect"
 	"regexp"
@@ -27,11 +28,14 @@ const prefix = "GATEWAY_"
 type Config struct {
 	Addr      string `env:"ADDR" envDefault:":3000" help:"address for clients"`
 	AdminAddr string `env:"ADMIN_ADDR" envDefault:":9090" help:"address for metrics, health and profiles; keep it internal"`
-	Node      string `env:"NODE" help:"tag of this node in session ids, [a-z0-9-]{1,63} (default: made from the host name)"`
+	Node      string `env:"NODE" help:"tag of this node in session ids, [a-z0-9-]{1,63}, or an address, whose dots and colons become dashes (default: made from the host name)"`
 
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"json" help:"json or text"`
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
 	Pprof     bool       `env:"PPROF" envDefault:"false" help:"serve profiles under /debug/pprof/ on the internal address"`
+
+	MetricsEvents    []string `env:"METRICS_EVENTS" help:"names of events that have a label of their own in the metrics, comma separated; those of the relay have one anyway"`
+	MetricsMaxEvents int      `env:"METRICS_MAX_EVENTS" envDefault:"100" help:"how many others may have one, each way; the rest is counted as other"`
 
 	ShutdownDelay   time.Duration `env:"SHUTDOWN_DELAY" envDefault:"0s" help:"after SIGTERM, time for the balancer to see that the node is not ready"`
 	DrainWindow     time.Duration `env:"DRAIN_WINDOW" envDefault:"10s" help:"after that, time over which connections are closed, at random moments; 0 is at once"`
@@ -145,6 +149,9 @@ func Load(environ []string) (cfg *Config, unknown []string, err error) {
 	if cfg.Node == "" {
 		cfg.Node = nodeFromHost()
 	}
+	if addr, err := netip.ParseAddr(cfg.Node); err == nil && addr.Zone() == "" {
+		cfg.Node = tagOfAddr.Replace(strings.ToLower(cfg.Node))
+	}
 	return cfg, unknown, cfg.check()
 }
 
@@ -184,6 +191,10 @@ func tagOf(host string) string {
 	return cmp.Or(tag[:min(len(tag), 63)], "gateway")
 }
 
+// tagOfAddr makes a tag of an address, which is all that Kubernetes knows of a pod and a balancer can look up: the same that
+// the cluster's DNS calls a pod below a headless Service.
+var tagOfAddr = strings.NewReplacer(".", "-", ":", "-")
+
 var pathPattern = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?$`)
 
 var nodeTag = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
@@ -196,7 +207,7 @@ var (
 // mayBeZero are the variables of numbers and durations for which zero means something.
 var mayBeZero = map[string]bool{
 	"SHUTDOWN_DELAY": true, "DRAIN_WINDOW": true, "DRAIN_RATE": true, "MAX_CONNECTION_AGE": true, "HANDSHAKE_RATE": true, "HANDSHAKE_BURST": true,
-	"START_TIMEOUT": true, "HTTP_COMPRESSION_THRESHOLD": true,
+	"START_TIMEOUT": true, "HTTP_COMPRESSION_THRESHOLD": true, "METRICS_MAX_EVENTS": true,
 }
 
 // check finds what no type can say.
@@ -228,6 +239,11 @@ func (c *Config) check() error {
 	c.checkCluster(require)
 	require(!c.Playground || c.Relay && c.ServeClient, "PLAYGROUND", "needs GATEWAY_RELAY=true and GATEWAY_SERVE_CLIENT=true")
 	require(!c.Playground || strings.Trim(c.Path, "/") == "socket.io", "PLAYGROUND", "needs GATEWAY_PATH=/socket.io")
+	require(len(c.MetricsEvents) <= maxEvents, "METRICS_EVENTS", "more than %d", maxEvents)
+	for i, name := range c.MetricsEvents {
+		require(isEventLabel(name), "METRICS_EVENTS", "%q cannot be a label: it is empty, %q, longer than %d bytes or not UTF-8", name, otherLabel, maxEventLabel)
+		require(!slices.Contains(c.MetricsEvents[:i], name), "METRICS_EVENTS", "%q is there twice", name)
+	}
 
 	require(c.MaxConnectionAgeJitter >= 0 && c.MaxConnectionAgeJitter <= 1, "MAX_CONNECTION_AGE_JITTER", "%v is not between 0 and 1", c.MaxConnectionAgeJitter)
 	require(c.HandshakeBurst == 0 || c.HandshakeRate > 0, "HANDSHAKE_BURST", "needs GATEWAY_HANDSHAKE_RATE")

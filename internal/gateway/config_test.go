@@ -68,7 +68,10 @@ func TestHelp(t *testing.T) {
 
 func TestConfigBadValues(t *testing.T) {
 	for name, values := range map[string][]string{
-		"NODE":       {"Node", "a.b", "a_b", strings.Repeat("x", 64), "ü", "a b", "a\n"},
+		"NODE": {
+			"Node", "a.b", "a_b", strings.Repeat("x", 64), "ü", "a b", "a\n",
+			"10.1.2", "10.1.2.256", "10.1.2.3:3000", "10.1.2.3/8", "[fd00::1]", "fe80::1%eth0",
+		},
 		"LOG_FORMAT": {"xml", "JSON"},
 		"LOG_LEVEL":  {"loud", "7"},
 		"PATH": {
@@ -82,6 +85,8 @@ func TestConfigBadValues(t *testing.T) {
 		"COOKIE":                        {"a b", "a;b", "a=b"},
 		"JWT_SECRET":                    {"short"},
 		"HTTP_COMPRESSION_THRESHOLD":    {"-1", "x", "1.5"},
+		"METRICS_EVENTS":                {"other", "a,", "a,b,a", strings.Repeat("x", 65), "\xff", strings.Repeat("x,", 100) + "y"},
+		"METRICS_MAX_EVENTS":            {"-1", "x"},
 		"SHUTDOWN_DELAY":                {"-1s", "5", "soon"},
 		"SHUTDOWN_TIMEOUT":              {"0s", "-1s", "20"},
 		"DRAIN_WINDOW":                  {"-1s", "10"},
@@ -128,6 +133,17 @@ func TestConfigBadValues(t *testing.T) {
 	}
 }
 
+// Kubernetes can tell a pod its address, but not with dashes.
+func TestConfigNodeOfAddress(t *testing.T) {
+	for value, want := range map[string]string{
+		"10.1.2.3": "10-1-2-3", "10-1-2-3": "10-1-2-3", "fd00:10:244::1f": "fd00-10-244--1f", "FD00::1": "fd00--1",
+	} {
+		if cfg, _, err := gateway.Load(environ("NODE=" + value)); err != nil || cfg.Node != want {
+			t.Errorf("%s: %+v, %v, want %s", value, cfg, err, want)
+		}
+	}
+}
+
 // Each variable is parsed: a value that fits no type but text is refused by all others.
 func TestConfigTypes(t *testing.T) {
 	for f := range reflect.TypeFor[gateway.Config]().Fields() {
@@ -156,6 +172,7 @@ func TestConfigCombinations(t *testing.T) {
 		{[]string{"JWT_SECRET=" + secret, "JWT_PUBLIC_KEY_FILE=/key.pem"}, "JWT_SECRET"},
 		{[]string{"PLAYGROUND=true", "RELAY=true", "SERVE_CLIENT=false"}, "PLAYGROUND"},
 		{[]string{"PLAYGROUND=true", "RELAY=true"}, ""},
+		{[]string{"METRICS_MAX_EVENTS=0", "METRICS_EVENTS=message,chat message"}, ""},
 		{[]string{"HTTP_COMPRESSION_THRESHOLD=0", "SHUTDOWN_DELAY=0s", "DRAIN_WINDOW=0s", "DRAIN_RATE=0", "MAX_CONNECTION_AGE=0s"}, ""},
 		{[]string{"HANDSHAKE_RATE=100", "HANDSHAKE_BURST=0"}, ""},
 		{[]string{"HANDSHAKE_RATE=0", "HANDSHAKE_BURST=1"}, "HANDSHAKE_BURST"},
@@ -234,7 +251,7 @@ var otherValues = map[string]string{
 	"ADAPTER": "redis", "REDIS_URL": "rediss://other", "REDIS_TLS_CA_FILE": "/ca.pem", "REDIS_TLS_SERVER_NAME": "other", "REDIS_KEY": "other",
 	"POSTGRES_URL": "postgres://other", "POSTGRES_LISTEN_URL": "postgres://other", "POSTGRES_CHANNEL_PREFIX": "other", "POSTGRES_SCHEMA": "other",
 	"POSTGRES_TABLE": "other", "REDIS_SHARDED_MODE": "static", "REDIS_STREAM_NAME": "other", "PEER_ADDR": "10.0.0.1", "PEER_SECRET": secret, "CANARY_TIMEOUT": "1m",
-	"CANARY_INTERVAL": "1s",
+	"CANARY_INTERVAL": "1s", "METRICS_EVENTS": "message",
 }
 
 // elsewhere are the variables that are not options of the server; other tests show what they do.
@@ -244,7 +261,7 @@ var elsewhere = []string{
 	"JWT_AUDIENCE", "RELAY", "RELAY_MAX_ROOMS", "SERVE_CLIENT", "PLAYGROUND", "ADAPTER", "REDIS_URL", "REDIS_TLS_CA_FILE", "REDIS_TLS_SERVER_NAME",
 	"REDIS_KEY", "REDIS_SHARDED_MODE", "REDIS_STREAM_NAME", "REDIS_STREAM_COUNT", "REDIS_STREAM_MAX_LEN", "REQUEST_TIMEOUT", "PUBLISH_TIMEOUT",
 	"CANARY_INTERVAL", "CANARY_TIMEOUT", "START_TIMEOUT", "PEER_ADDR", "PEER_SECRET", "POSTGRES_URL", "POSTGRES_LISTEN_URL", "POSTGRES_POOL_SIZE",
-	"POSTGRES_CHANNEL_PREFIX", "POSTGRES_SCHEMA", "POSTGRES_TABLE", "POSTGRES_THRESHOLD", "POSTGRES_RETENTION",
+	"POSTGRES_CHANNEL_PREFIX", "POSTGRES_SCHEMA", "POSTGRES_TABLE", "POSTGRES_THRESHOLD", "POSTGRES_RETENTION", "METRICS_EVENTS", "METRICS_MAX_EVENTS",
 }
 
 // conditions are variables that another one must be set for.

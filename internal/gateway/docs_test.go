@@ -21,7 +21,7 @@ func readPage(t *testing.T, name string) string {
 
 // The pages name no variable that does not exist.
 func TestPagesNameVariables(t *testing.T) {
-	for _, page := range []string{"relay.md", "metrics.md"} {
+	for _, page := range []string{"relay.md", "metrics.md", "logs.md"} {
 		names := regexp.MustCompile(`GATEWAY_[A-Z0-9_]+`).FindAllString(readPage(t, page), -1)
 		if len(names) == 0 {
 			t.Errorf("%s names none", page)

@@ -2,15 +2,18 @@ package gateway
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-	goredis "github.com/redis/go-redis/v9"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/seed-0b620db0/patchbay/internal/peers"
 	"github.com/seed-0b620db0/patchbay/pkg/adapter"
@@ -26,6 +29,7 @@ const (
 	MaxMembers         = maxMembers
 	MaxRoomName        = maxRoomName
 	MaxNamespaceLabels = maxNamespaceLabels
+	DevelopmentSecret  = developmentSecret
 )
 
 // RedisTarget is what GATEWAY_REDIS_URL says.
@@ -49,15 +53,6 @@ func ParseRedisURL(raw string) (RedisTarget, error) {
 	return RedisTarget{kind, t.tls, t.addrs, t.user, t.password, t.db, t.master, t.sentinelUser, t.sentinelPassword}, nil
 }
 
-// RedisClient returns the client of Redis that the configuration asks for.
-func (c *Config) RedisClient() (goredis.UniversalClient, error) {
-	t, err := parseRedisURL(c.RedisURL)
-	if err != nil {
-		return nil, err
-	}
-	return t.client(c)
-}
-
 // ParsePostgresURL parses GATEWAY_POSTGRES_URL.
 func ParsePostgresURL(raw string) (*pgx.ConnConfig, error) {
 	config, err := parsePostgresURL(raw)
@@ -67,11 +62,6 @@ func ParsePostgresURL(raw string) (*pgx.ConnConfig, error) {
 	return config.ConnConfig, nil
 }
 
-// PostgresConfig returns how the pool connects, and how the connection does that listens.
-func (c *Config) PostgresConfig() (*pgxpool.Config, *pgx.ConnConfig, error) {
-	return c.postgresConfig()
-}
-
 // PostgresAddrs returns the addresses that are tried.
 func PostgresAddrs(c *pgx.ConnConfig) []string { return postgresAddrs(c) }
 
@@ -79,12 +69,6 @@ func PostgresAddrs(c *pgx.ConnConfig) []string { return postgresAddrs(c) }
 func NewWith(c *Config, log *slog.Logger, newAdapter func(adapter.Options) sio.NewAdapter, reg peers.Registry) (*Gateway, error) {
 	open := func(o adapter.Options, _ *clusterMetrics) sio.NewAdapter { return newAdapter(o) }
 	return newGateway(c, &backbone{adapter: open, registry: reg, close: func() error { return nil }}, log)
-}
-
-// Advertised returns where a node with this internal address is reached, if others are at towards.
-func (c *Config) Advertised(ctx context.Context, admin net.Addr, towards ...string) string {
-	cl := &cluster{cfg: c, backbone: &backbone{towards: towards}}
-	return cl.advertised(ctx, admin)
 }
 
 // SIOOptions returns what the configuration asks of the server.
@@ -150,6 +134,9 @@ func (r *Relay) Sessions() int {
 	return len(r.rl.sockets)
 }
 
+// Discard ends a gateway that was not served.
+func (g *Gateway) Discard() error { return errors.Join(g.io.Close(), g.cluster.close()) }
+
 // IO returns the server, for what no client can make the gateway do.
 func (g *Gateway) IO() *sio.Server { return g.io }
 
@@ -163,3 +150,67 @@ func RelayErrors() (texts []string) {
 	}
 	return texts
 }
+
+// Metrics are what a server reports to.
+type Metrics struct {
+	Cluster adapter.Hooks
+	Handler http.Handler
+}
+
+// CountMetrics makes a server with these options report to new metrics.
+func CountMetrics(c *Config, o *sio.Options) *Metrics {
+	m := newMetrics(c, newHealth(notStarted), slog.New(slog.DiscardHandler))
+	m.count(o)
+	return &Metrics{m.cluster.hooks(m), promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})}
+}
+
+// EventTable counts events by namespace and name.
+type EventTable struct{ t *eventTable }
+
+// Limits of an EventTable.
+const (
+	Evidence      = evidence
+	MaxEventLabel = maxEventLabel
+)
+
+// NewEventTable returns a table with labels for so many names, beside those known.
+func NewEventTable(limit int, known ...string) *EventTable {
+	return &EventTable{newEventTable(newLabelSet(maxNamespaceLabels), limit, known...)}
+}
+
+// Count counts an event.
+func (e *EventTable) Count(namespace, event string) { e.t.count(namespace, event, 1) }
+
+// String lists the rows.
+func (e *EventTable) String() string {
+	var lines []string
+	for _, r := range *e.t.rows.Load() {
+		lines = append(lines, fmt.Sprintf("%s %s %d\n", r.namespace, r.event, r.events.Load()))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+// NotReadyReasons returns the values of the label.
+func NotReadyReasons() []string { return causes }
+
+// NotReady has, for all that can be the matter, the reason in metrics.
+var NotReady = map[string]string{
+	notStarted: causeStarting, draining: causeDraining, busReason("/"): causeBus, busReason("/chat"): causeBus,
+	unregistered: causeRegistry, tagTaken: causeTagTaken, "something new": causeSomething,
+}
+
+// SetHealth says what is the matter with something: nothing, if reason is empty.
+func (g *Gateway) SetHealth(what, reason string) { g.health.set(what, reason) }
+
+// Bounds of the log of slow clients.
+const (
+	SlowLines    = slowLines
+	SlowInterval = slowInterval
+)
+
+// NewSlowLimit returns what bounds it.
+func NewSlowLimit() (allow func(time.Time) (ok bool, silent int)) { return new(slowLimit).allow }
+
+// Paced is what the public listener is wrapped in.
+func Paced(l net.Listener) net.Listener { return paced(l) }

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/cors"
 
@@ -119,6 +121,68 @@ func (h *health) list() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Sorted(maps.Values(h.reasons))
+}
+
+// The reasons that metrics know: a cause stands for all texts that there are of it.
+const (
+	causeStarting  = "starting"
+	causeDraining  = "draining"
+	causeBus       = "bus"
+	causeRegistry  = "registry"
+	causeTagTaken  = "tag taken"
+	causeSomething = "other"
+)
+
+var causes = []string{causeStarting, causeDraining, causeBus, causeRegistry, causeTagTaken, causeSomething}
+
+// cause returns the cause of what is the matter.
+func cause(what string) string {
+	switch {
+	case what == notStarted:
+		return causeStarting
+	case what == draining:
+		return causeDraining
+	case strings.HasPrefix(what, busReason("")):
+		return causeBus
+	case what == unregistered:
+		return causeRegistry
+	case what == tagTaken:
+		return causeTagTaken
+	default:
+		return causeSomething
+	}
+}
+
+// count returns the number of things that are the matter, for one cause or, if it is empty, for all.
+func (h *health) count(of string) float64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0.0
+	for what := range h.reasons {
+		if of == "" || cause(what) == of {
+			n++
+		}
+	}
+	return n
+}
+
+// measure shows in metrics what /readyz says.
+func (h *health) measure(r prometheus.Registerer) {
+	f := promauto.With(r)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "patchbay", Name: "ready", Help: "1 while the node should get clients, else 0.",
+	}, func() float64 {
+		if h.count("") > 0 {
+			return 0
+		}
+		return 1
+	})
+	for _, c := range causes {
+		f.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "patchbay", Name: "not_ready", Help: "1 while this is a reason not to be ready, else 0.",
+			ConstLabels: prometheus.Labels{"reason": c},
+		}, func() float64 { return min(h.count(c), 1) })
+	}
 }
 
 // gate keeps clients out until the node is ready for the first time: others would not know their sessions. One that was

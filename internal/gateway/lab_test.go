@@ -47,6 +47,25 @@ func (b *logBuffer) String() string {
 	return b.buf.String()
 }
 
+// line returns the only line with a message.
+func (b *logBuffer) line(t testing.TB, msg string) map[string]any {
+	t.Helper()
+	var found []map[string]any
+	for text := range strings.Lines(b.String()) {
+		var line map[string]any
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatalf("line %q: %v", text, err)
+		}
+		if line["msg"] == msg {
+			found = append(found, line)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%d lines say %s", len(found), msg)
+	}
+	return found[0]
+}
+
 // load reads a configuration from NAME=value lines whose names lack their prefix.
 func load(t testing.TB, vars ...string) *gateway.Config {
 	t.Helper()

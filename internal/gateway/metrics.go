@@ -2,10 +2,11 @@ package gateway
 
 import (
 	"errors"
+	"log/slog"
 	"net/http"
-	"runtime/debug"
+	"slices"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,52 +17,50 @@ import (
 	"github.com/seed-0b620db0/patchbay/pkg/sio"
 )
 
-// metrics are fed by the hooks of the server. Labels are taken from closed sets, but for namespaces, which clients may
-// choose: those beyond the first maxNamespaceLabels are counted as "other".
+// metrics are fed by the hooks of the server. Labels are taken from closed sets, but for namespaces and events, whose names
+// clients may choose: those beyond a limit are counted as "other". What happens for each event or message finds its counter
+// without a lock.
 type metrics struct {
 	registry *prometheus.Registry
+	log      *slog.Logger
 
-	sessions                                   *prometheus.GaugeVec
-	handshakes, refusals, closes               *prometheus.CounterVec
-	upgrades                                   *prometheus.CounterVec
-	upgradeSeconds                             prometheus.Histogram
-	messagesIn, messagesOut, bytesIn, bytesOut *prometheus.CounterVec
-	queueBytes                                 prometheus.Gauge
-	dropped, slow                              prometheus.Counter
+	polling, websocket      transportMetrics
+	refusals, closes        *prometheus.CounterVec
+	upgraded, upgradeFailed prometheus.Counter
+	upgradeSeconds          prometheus.Histogram
+	queueBytes, behind      atomic.Int64
+	behindSeconds           prometheus.Histogram
+	dropped, slow           prometheus.Counter
+	slowLogged              slowLimit
 
-	sockets                                                  *prometheus.GaugeVec
-	refusedConnects, disconnects, eventsIn, emits, eventsOut *prometheus.CounterVec
-	acks, recoveries                                         *prometheus.CounterVec
-	handlerErrors, protocolErrors                            prometheus.Counter
-	namespaces, draining                                     prometheus.Gauge
+	sockets                       *prometheus.GaugeVec
+	refusedConnects, disconnects  *prometheus.CounterVec
+	received, sent                *eventTable
+	acked, ackTimeouts            prometheus.Counter
+	recovered, notRecovered       prometheus.Counter
+	handlerErrors, protocolErrors prometheus.Counter
+	namespaces, draining          prometheus.Gauge
 
 	cluster *clusterMetrics
-
-	mu     sync.Mutex
-	labels map[string]struct{} // namespaces with a label of their own
+	labels  *labelSet // namespaces with a label of their own
+	build   *prometheus.GaugeVec
 }
 
-const (
-	maxNamespaceLabels = 50
-	otherLabel         = "other"
-)
-
-// version of the build, from the module or the commit.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && (info.Main.Version == "" || info.Main.Version == "(devel)") {
-			return s.Value[:min(len(s.Value), 12)]
-		}
-	}
-	return info.Main.Version
+// transportMetrics are those that each transport has.
+type transportMetrics struct {
+	sessions                                               prometheus.Gauge
+	handshakes, messagesIn, messagesOut, bytesIn, bytesOut prometheus.Counter
 }
 
-func newMetrics(node string) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry(), labels: make(map[string]struct{})}
+func (m *metrics) transport(t eio.Transport) *transportMetrics {
+	if t == eio.WebSocket {
+		return &m.websocket
+	}
+	return &m.polling
+}
+
+func newMetrics(c *Config, h *health, log *slog.Logger) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry(), log: log, labels: newLabelSet(maxNamespaceLabels)}
 	f := promauto.With(m.registry)
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return f.NewCounterVec(prometheus.CounterOpts{Namespace: "patchbay", Name: name, Help: help}, labels)
@@ -75,65 +74,78 @@ func newMetrics(node string) *metrics {
 	gauges := func(name, help, label string) *prometheus.GaugeVec {
 		return f.NewGaugeVec(prometheus.GaugeOpts{Namespace: "patchbay", Name: name, Help: help}, []string{label})
 	}
+	read := func(name, help string, value func() float64) {
+		f.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "patchbay", Name: name, Help: help}, value)
+	}
+	limit := func(name, help string, value int) { read(name, help, func() float64 { return float64(value) }) }
 
-	m.sessions = gauges("sessions", "Engine.IO sessions.", "transport")
-	m.handshakes = counters("handshakes_total", "Sessions opened.", "transport")
+	sessions := gauges("sessions", "Engine.IO sessions.", "transport")
+	limit("sessions_limit", "Sessions that there may be.", c.MaxSessions)
+	handshakes := counters("handshakes_total", "Sessions opened.", "transport")
 	m.refusals = counters("requests_refused_total", "Requests answered with an error of the protocol, by its code; unavailable: 503.", "code")
 	m.closes = counters("sessions_closed_total", "Sessions ended.", "reason")
-	m.upgrades = counters("upgrades_total", "Upgrades from polling to WebSocket that were begun, by how they ended.", "result")
+	upgrades := counters("upgrades_total", "Upgrades from polling to WebSocket that were begun, by how they ended.", "result")
+	m.upgraded, m.upgradeFailed = upgrades.WithLabelValues("upgraded"), upgrades.WithLabelValues("failed")
 	m.upgradeSeconds = f.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "patchbay", Name: "upgrade_duration_seconds", Help: "Time from the probe to the upgrade.",
 		Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 	})
-	m.messagesIn = counters("messages_received_total", "Engine.IO messages received.", "transport")
-	m.messagesOut = counters("messages_sent_total", "Engine.IO messages written.", "transport")
-	m.bytesIn = counters("received_bytes_total", "Bytes of the messages received.", "transport")
-	m.bytesOut = counters("sent_bytes_total", "Bytes written, before compression.", "transport")
-	m.queueBytes = gauge("queue_bytes", "Bytes that wait to be written to clients.")
+	messagesIn := counters("messages_received_total", "Engine.IO messages received.", "transport")
+	messagesOut := counters("messages_sent_total", "Engine.IO messages written.", "transport")
+	bytesIn := counters("received_bytes_total", "Bytes of the messages received.", "transport")
+	bytesOut := counters("sent_bytes_total", "Bytes written, before compression.", "transport")
+	for _, t := range []eio.Transport{eio.Polling, eio.WebSocket} {
+		name := string(t)
+		*m.transport(t) = transportMetrics{
+			sessions: sessions.WithLabelValues(name), handshakes: handshakes.WithLabelValues(name),
+			messagesIn: messagesIn.WithLabelValues(name), messagesOut: messagesOut.WithLabelValues(name),
+			bytesIn: bytesIn.WithLabelValues(name), bytesOut: bytesOut.WithLabelValues(name),
+		}
+	}
+	read("queue_bytes", "Bytes that wait to be written to clients.", func() float64 { return float64(m.queueBytes.Load()) })
+	limit("client_queue_limit_bytes", "Bytes that may wait for one client.", c.MaxQueueBytes)
+	read("clients_behind", "Clients for whom more than a quarter of that waits.", func() float64 { return float64(max(m.behind.Load(), 0)) })
+	m.behindSeconds = f.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "patchbay", Name: "client_behind_duration_seconds", Help: "Time for which clients were behind, those closed for it included.",
+		Buckets: []float64{.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+	})
 	m.dropped = counter("volatile_dropped_total", "Volatile events dropped because the client was not ready.")
 	m.slow = counter("slow_clients_closed_total", "Clients closed because they did not read what was sent to them.")
 
 	m.sockets = gauges("sockets", "Sockets connected.", "namespace")
 	m.refusedConnects = counters("connects_refused_total", "Clients refused by a namespace.", "namespace")
 	m.disconnects = counters("disconnects_total", "Sockets disconnected.", "reason")
-	m.eventsIn = counters("events_received_total", "Events received.", "namespace")
-	m.emits = counters("emits_total", "Events sent, a broadcast counted once.", "namespace")
-	m.eventsOut = counters("deliveries_total", "Events sent, counted for each socket of this node they went to.", "namespace")
-	m.acks = counters("acks_total", "Acknowledgements awaited, by how the wait ended.", "result")
-	m.recoveries = counters("recoveries_total", "Clients that asked for their former session.", "result")
+	inbound, outbound := slices.Clone(c.MetricsEvents), slices.Clone(c.MetricsEvents)
+	if c.Relay {
+		inbound, outbound = append(inbound, relayEvents...), append(outbound, presenceEvent)
+	}
+	m.received = newEventTable(m.labels, c.MetricsMaxEvents, inbound...)
+	m.sent = newEventTable(m.labels, c.MetricsMaxEvents, outbound...)
+	m.registry.MustRegister(newEventCollector(m.received, m.sent))
+	acks := counters("acks_total", "Acknowledgements awaited, by how the wait ended.", "result")
+	m.acked, m.ackTimeouts = acks.WithLabelValues("acked"), acks.WithLabelValues("timeout")
+	recoveries := counters("recoveries_total", "Clients that asked for their former session.", "result")
+	m.recovered, m.notRecovered = recoveries.WithLabelValues("recovered"), recoveries.WithLabelValues("new")
 	m.handlerErrors = counter("handler_errors_total", "Errors and panics of handlers.")
 	m.protocolErrors = counter("protocol_errors_total", "Connections closed because of what the client sent.")
 	m.namespaces = gauge("namespaces", "Namespaces.")
+	limit("child_namespaces_limit", "Namespaces that clients may make.", c.MaxChildNamespaces)
 	m.draining = gauge("draining", "1 while the node sends its clients away, to end.")
 
-	m.cluster = newClusterMetrics(m.registry)
-	f.NewGaugeVec(prometheus.GaugeOpts{
+	h.measure(m.registry)
+	m.cluster = newClusterMetrics(c, m.registry)
+	m.build = f.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "patchbay", Name: "build_info", Help: "Always 1.",
-	}, []string{"version", "node"}).WithLabelValues(version(), node).Set(1)
+	}, []string{"version", "commit", "node"})
 	m.registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	// Series that exist from the start can be watched for their first increase.
-	for _, t := range []eio.Transport{eio.Polling, eio.WebSocket} {
-		m.sessions.WithLabelValues(string(t))
-		for _, v := range []*prometheus.CounterVec{m.handshakes, m.messagesIn, m.messagesOut, m.bytesIn, m.bytesOut} {
-			v.WithLabelValues(string(t))
-		}
-	}
 	for code := eio.CodeTransportUnknown; code <= eio.CodeUnsupportedProtocol; code++ {
 		m.refusals.WithLabelValues(strconv.Itoa(int(code)))
 	}
 	for _, label := range []string{unavailable, drainingLabel, rateLabel} {
 		m.refusals.WithLabelValues(label)
-	}
-	for _, result := range []string{"upgraded", "failed"} {
-		m.upgrades.WithLabelValues(result)
-	}
-	for _, result := range []string{"recovered", "new"} {
-		m.recoveries.WithLabelValues(result)
-	}
-	for _, result := range []string{"acked", "timeout"} {
-		m.acks.WithLabelValues(result)
 	}
 	return m
 }
@@ -158,57 +170,54 @@ func refusalLabel(e *eio.ConnectionError) string {
 }
 
 // namespace returns the label of a namespace.
-func (m *metrics) namespace(name string) string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, ok := m.labels[name]; ok {
-		return name
-	}
-	if len(m.labels) >= maxNamespaceLabels {
-		return otherLabel
-	}
-	m.labels[name] = struct{}{}
-	return name
-}
+func (m *metrics) namespace(name string) string { return m.labels.label(name) }
 
 // count makes the server report to m, beside the hooks it has already.
 func (m *metrics) count(o *sio.Options) {
 	upgraded := o.Engine.Hooks.Upgraded
 	o.Engine.Hooks = eio.Hooks{
 		Opened: func(s *eio.Session) {
-			t := string(s.Transport())
-			m.handshakes.WithLabelValues(t).Inc()
-			m.sessions.WithLabelValues(t).Inc()
+			t := m.transport(s.Transport())
+			t.handshakes.Inc()
+			t.sessions.Inc()
 		},
-		Closed: func(s *eio.Session, reason eio.CloseReason, _ error) {
-			m.sessions.WithLabelValues(string(s.Transport())).Dec()
+		Closed: func(s *eio.Session, reason eio.CloseReason, err error) {
+			m.transport(s.Transport()).sessions.Dec()
 			m.closes.WithLabelValues(string(reason)).Inc()
 			if reason == eio.ReasonSlowConsumer {
 				m.slow.Inc()
+				m.logSlow(s, err)
 			}
 		},
 		Refused: func(_ *http.Request, e *eio.ConnectionError) {
 			m.refusals.WithLabelValues(refusalLabel(e)).Inc()
 		},
 		Upgraded: func(s *eio.Session, took time.Duration) {
-			m.upgrades.WithLabelValues("upgraded").Inc()
+			m.upgraded.Inc()
 			m.upgradeSeconds.Observe(took.Seconds())
-			m.sessions.WithLabelValues(string(eio.Polling)).Dec()
-			m.sessions.WithLabelValues(string(eio.WebSocket)).Inc()
+			m.polling.sessions.Dec()
+			m.websocket.sessions.Inc()
 			if upgraded != nil {
 				upgraded(s, took)
 			}
 		},
-		UpgradeFailed: func(*eio.Session, error) { m.upgrades.WithLabelValues("failed").Inc() },
+		UpgradeFailed: func(*eio.Session, error) { m.upgradeFailed.Inc() },
 		Received: func(t eio.Transport, bytes int) {
-			m.messagesIn.WithLabelValues(string(t)).Inc()
-			m.bytesIn.WithLabelValues(string(t)).Add(float64(bytes))
+			c := m.transport(t)
+			c.messagesIn.Inc()
+			c.bytesIn.Add(float64(bytes))
 		},
 		Sent: func(t eio.Transport, messages, bytes int) {
-			m.messagesOut.WithLabelValues(string(t)).Add(float64(messages))
-			m.bytesOut.WithLabelValues(string(t)).Add(float64(bytes))
+			c := m.transport(t)
+			c.messagesOut.Add(float64(messages))
+			c.bytesOut.Add(float64(bytes))
 		},
-		Queued:  func(delta int) { m.queueBytes.Add(float64(delta)) },
+		Queued: func(delta int) { m.queueBytes.Add(int64(delta)) },
+		Behind: func(*eio.Session) { m.behind.Add(1) },
+		CaughtUp: func(_ *eio.Session, took time.Duration) {
+			m.behind.Add(-1)
+			m.behindSeconds.Observe(took.Seconds())
+		},
 		Dropped: func(*eio.Session) { m.dropped.Inc() },
 	}
 	o.Hooks = sio.Hooks{
@@ -220,35 +229,27 @@ func (m *metrics) count(o *sio.Options) {
 		Refused: func(name string, err error) {
 			m.refusedConnects.WithLabelValues(m.refusedNamespace(name)).Inc()
 		},
-		Received: func(s *sio.Socket, _ string) {
-			m.eventsIn.WithLabelValues(m.namespace(s.Namespace().Name())).Inc()
-		},
-		Sent: func(ns *sio.Namespace, _ string, sockets int) {
-			label := m.namespace(ns.Name())
-			m.emits.WithLabelValues(label).Inc()
-			m.eventsOut.WithLabelValues(label).Add(float64(sockets))
-		},
-		Acked:           func(*sio.Namespace) { m.acks.WithLabelValues("acked").Inc() },
-		AckTimedOut:     func(*sio.Namespace) { m.acks.WithLabelValues("timeout").Inc() },
+		Received:        func(s *sio.Socket, event string) { m.received.count(s.Namespace().Name(), event, 1) },
+		Sent:            func(ns *sio.Namespace, event string, sockets int) { m.sent.count(ns.Name(), event, sockets) },
+		Acked:           func(*sio.Namespace) { m.acked.Inc() },
+		AckTimedOut:     func(*sio.Namespace) { m.ackTimeouts.Inc() },
 		HandlerError:    func(*sio.Socket, string, error) { m.handlerErrors.Inc() },
 		ProtocolError:   func(error) { m.protocolErrors.Inc() },
 		NamespaceOpened: func(*sio.Namespace) { m.namespaces.Inc() },
 		NamespaceClosed: func(*sio.Namespace) { m.namespaces.Dec() },
 		Recovery: func(_ *sio.Namespace, recovered bool) {
-			result := "new"
 			if recovered {
-				result = "recovered"
+				m.recovered.Inc()
+			} else {
+				m.notRecovered.Inc()
 			}
-			m.recoveries.WithLabelValues(result).Inc()
 		},
 	}
 }
 
 // refusedNamespace returns the label of a namespace that may not exist: a client cannot make one up.
 func (m *metrics) refusedNamespace(name string) string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, ok := m.labels[name]; ok {
+	if m.labels.has(name) {
 		return name
 	}
 	return otherLabel

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ import (
 type clusterMetrics struct {
 	buses                                 *prometheus.GaugeVec
 	restarts, publishErrors, receiveDrops *prometheus.CounterVec
-	published, received                   *prometheus.CounterVec
+	published, received                   typeCounters
 	publishedBytes, receivedBytes         prometheus.Counter
 	publishSeconds, lagSeconds            prometheus.Histogram
 	requests                              *prometheus.CounterVec
@@ -28,6 +29,16 @@ type clusterMetrics struct {
 	forwardSeconds                        prometheus.Histogram
 	heard                                 atomic.Int64 // when the last canary was; Unix ns, 0: never
 	postgres                              *postgresMetrics
+	configured                            []string // namespaces
+}
+
+// typeCounters have a counter for each type of message, found without a lock.
+type typeCounters [adapter.AllSocketsResponse + 1]prometheus.Counter
+
+func (c *typeCounters) inc(t adapter.Type) {
+	if t > 0 && int(t) < len(c) {
+		c[t].Inc()
+	}
 }
 
 const up, down = "up", "down"
@@ -35,8 +46,8 @@ const up, down = "up", "down"
 // questions are the types of messages that others answer.
 var questions = []adapter.Type{adapter.Broadcast, adapter.FetchSockets, adapter.ServerSideEmit}
 
-func newClusterMetrics(r *prometheus.Registry) *clusterMetrics {
-	m := new(clusterMetrics)
+func newClusterMetrics(c *Config, r *prometheus.Registry) *clusterMetrics {
+	m := &clusterMetrics{configured: c.Namespaces}
 	f := promauto.With(r)
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return f.NewCounterVec(prometheus.CounterOpts{Namespace: "patchbay", Name: name, Help: help}, labels)
@@ -54,11 +65,11 @@ func newClusterMetrics(r *prometheus.Registry) *clusterMetrics {
 	}
 	m.buses = gauges("buses", "Namespaces, by whether their connection to other nodes works.", "state")
 	m.restarts = counters("bus_restarts_total", "Connections to other nodes that were lost, or deaf, and are made anew.", "namespace")
-	m.published = counters("bus_published_total", "Messages sent to other nodes.", "type")
+	published := counters("bus_published_total", "Messages sent to other nodes.", "type")
 	m.publishedBytes = counter("bus_published_bytes_total", "Bytes sent to other nodes.")
 	m.publishErrors = counters("bus_publish_errors_total", "Messages that other nodes did not get.", "namespace")
 	m.publishSeconds = f.NewHistogram(opts("bus_publish_duration_seconds", "Time until a message was taken, its wait to be sent included."))
-	m.received = counters("bus_received_total", "Messages of other nodes.", "type")
+	received := counters("bus_received_total", "Messages of other nodes.", "type")
 	m.receivedBytes = counter("bus_received_bytes_total", "Bytes of other nodes.")
 	m.receiveDrops = counters("bus_dropped_total", "Messages of other nodes that were not used: malformed, or too many requests at a time.", "namespace")
 	m.lagSeconds = f.NewHistogram(opts("bus_lag_seconds", "Time from sending a message to hearing it, measured by a canary."))
@@ -72,6 +83,9 @@ func newClusterMetrics(r *prometheus.Registry) *clusterMetrics {
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "patchbay", Name: "bus_canary_age_seconds", Help: "Time since the last canary was heard; 0 if none was yet.",
 	}, m.canaryAge)
+	f.NewGauge(prometheus.GaugeOpts{
+		Namespace: "patchbay", Name: "bus_canary_timeout_seconds", Help: "Age of the last canary from which on the node is deaf.",
+	}).Set(c.CanaryTimeout.Seconds())
 	m.postgres = newPostgresMetrics(r)
 
 	// Series that exist from the start can be watched for their first increase.
@@ -79,8 +93,7 @@ func newClusterMetrics(r *prometheus.Registry) *clusterMetrics {
 		m.buses.WithLabelValues(state)
 	}
 	for t := adapter.InitialHeartbeat; t <= adapter.AllSocketsResponse; t++ {
-		m.published.WithLabelValues(t.String())
-		m.received.WithLabelValues(t.String())
+		m.published[t], m.received[t] = published.WithLabelValues(t.String()), received.WithLabelValues(t.String())
 	}
 	for _, t := range questions {
 		m.requestSeconds.WithLabelValues(t.String())
@@ -97,7 +110,7 @@ func newClusterMetrics(r *prometheus.Registry) *clusterMetrics {
 	return m
 }
 
-// namespace makes the series of a namespace exist.
+// namespace makes the series of a configured namespace exist.
 func (m *clusterMetrics) namespace(label string) {
 	for _, v := range []*prometheus.CounterVec{m.restarts, m.publishErrors, m.receiveDrops} {
 		v.WithLabelValues(label)
@@ -122,20 +135,15 @@ func (m *clusterMetrics) hooks(all *metrics) adapter.Hooks {
 				m.restarts.WithLabelValues(all.namespace(ns)).Inc()
 			}
 		},
-		Closed: func(ns string) {
-			states.forget(ns)
-			if label := all.namespace(ns); label != otherLabel {
-				m.nodes.DeleteLabelValues(label)
-			}
-		},
+		Closed: states.forget,
 		Published: func(_ string, t adapter.Type, bytes int, d time.Duration) {
-			m.published.WithLabelValues(t.String()).Inc()
+			m.published.inc(t)
 			m.publishedBytes.Add(float64(bytes))
 			m.publishSeconds.Observe(d.Seconds())
 		},
 		PublishFailed: func(ns string, _ adapter.Type, _ error) { m.publishErrors.WithLabelValues(all.namespace(ns)).Inc() },
 		Received: func(_ string, t adapter.Type, bytes int) {
-			m.received.WithLabelValues(t.String()).Inc()
+			m.received.inc(t)
 			m.receivedBytes.Add(float64(bytes))
 		},
 		Dropped: func(ns string, _ error) { m.receiveDrops.WithLabelValues(all.namespace(ns)).Inc() },
@@ -154,8 +162,8 @@ func (m *clusterMetrics) hooks(all *metrics) adapter.Hooks {
 			m.lagSeconds.Observe(d.Seconds())
 		},
 		Nodes: func(ns string, n int) {
-			if label := all.namespace(ns); label != otherLabel { // which could not tell whose number it is
-				m.nodes.WithLabelValues(label).Set(float64(n))
+			if slices.Contains(m.configured, ns) { // those made on demand are counted too seldom to be compared
+				m.nodes.WithLabelValues(all.namespace(ns)).Set(float64(n))
 			}
 		},
 	}

@@ -7,9 +7,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
+	"github.com/seed-0b620db0/patchbay/internal/gateway"
 	"github.com/seed-0b620db0/patchbay/internal/siotest"
 	"github.com/seed-0b620db0/patchbay/pkg/sio"
 )
@@ -67,15 +69,15 @@ func TestMetricsOfAWebSocket(t *testing.T) {
 	w.SendBinary("blob")
 	w.Close()
 	n.closed(before).want(t, samples{
-		`handshakes_total{transport="websocket"}`:         1,
-		`messages_received_total{transport="websocket"}`:  4,
-		`received_bytes_total{transport="websocket"}`:     float64(len(`0`) + len(`21["leave","x"]`) + len(`51-["leave",{"_placeholder":true,"num":0}]`) + len("blob")),
-		`messages_sent_total{transport="websocket"}`:      2,
-		`sent_bytes_total{transport="websocket"}`:         sent(open, connect, ack),
-		`events_received_total{namespace="/"}`:            2,
-		`sessions_closed_total{reason="transport close"}`: 1,
-		`disconnects_total{reason="transport close"}`:     1,
-		`sockets{namespace="/"}`:                          0,
+		`handshakes_total{transport="websocket"}`:            1,
+		`messages_received_total{transport="websocket"}`:     4,
+		`received_bytes_total{transport="websocket"}`:        float64(len(`0`) + len(`21["leave","x"]`) + len(`51-["leave",{"_placeholder":true,"num":0}]`) + len("blob")),
+		`messages_sent_total{transport="websocket"}`:         2,
+		`sent_bytes_total{transport="websocket"}`:            sent(open, connect, ack),
+		`events_received_total{event="leave",namespace="/"}`: 2,
+		`sessions_closed_total{reason="transport close"}`:    1,
+		`disconnects_total{reason="transport close"}`:        1,
+		`sockets{namespace="/"}`:                             0,
 	})
 }
 
@@ -92,14 +94,14 @@ func TestMetricsOfPollingAndUpgrade(t *testing.T) {
 	c.Send(`421["leave","x"]`, `422["leave","y"]`)
 	acks := c.Get().Body
 	in := samples{
-		`handshakes_total{transport="polling"}`:        1,
-		`sessions{transport="polling"}`:                1,
-		`sockets{namespace="/"}`:                       1,
-		`messages_received_total{transport="polling"}`: 3,
-		`received_bytes_total{transport="polling"}`:    float64(len(`0`) + 2*len(`21["leave","x"]`)),
-		`messages_sent_total{transport="polling"}`:     3,
-		`sent_bytes_total{transport="polling"}`:        open + float64(len(connect)+len(acks)),
-		`events_received_total{namespace="/"}`:         2,
+		`handshakes_total{transport="polling"}`:              1,
+		`sessions{transport="polling"}`:                      1,
+		`sockets{namespace="/"}`:                             1,
+		`messages_received_total{transport="polling"}`:       3,
+		`received_bytes_total{transport="polling"}`:          float64(len(`0`) + 2*len(`21["leave","x"]`)),
+		`messages_sent_total{transport="polling"}`:           3,
+		`sent_bytes_total{transport="polling"}`:              open + float64(len(connect)+len(acks)),
+		`events_received_total{event="leave",namespace="/"}`: 2,
 	}
 	if n := len(strings.Split(acks, siotest.Separator)); n == 1 {
 		more := c.Get().Body
@@ -118,14 +120,14 @@ func TestMetricsOfPollingAndUpgrade(t *testing.T) {
 		return n.scrape().since(middle)[`patchbay_sent_bytes_total{transport="websocket"}`] >= sent("3probe", ack)-sent("3probe")
 	})
 	n.scrape().since(middle).want(t, samples{
-		`sessions{transport="polling"}`:                  -1,
-		`sessions{transport="websocket"}`:                1,
-		`upgrades_total{result="upgraded"}`:              1,
-		`upgrade_duration_seconds_count`:                 1,
-		`messages_received_total{transport="websocket"}`: 1,
-		`received_bytes_total{transport="websocket"}`:    float64(len(`23["leave","x"]`)),
-		`messages_sent_total{transport="websocket"}`:     1,
-		`events_received_total{namespace="/"}`:           1,
+		`sessions{transport="polling"}`:                      -1,
+		`sessions{transport="websocket"}`:                    1,
+		`upgrades_total{result="upgraded"}`:                  1,
+		`upgrade_duration_seconds_count`:                     1,
+		`messages_received_total{transport="websocket"}`:     1,
+		`received_bytes_total{transport="websocket"}`:        float64(len(`23["leave","x"]`)),
+		`messages_sent_total{transport="websocket"}`:         1,
+		`events_received_total{event="leave",namespace="/"}`: 1,
 	}, "upgrade_duration_seconds_sum", "upgrade_duration_seconds_bucket", "sent_bytes_total")
 	w.Close()
 	end := n.closed(middle)
@@ -154,9 +156,7 @@ func TestMetricsOfRefusals(t *testing.T) {
 	before := n.scrape()
 	c := n.client()
 	c.Handshake()
-	eventually(t, "it is counted", func() bool { // behind the answer
-		return n.scrape()[`patchbay_sent_bytes_total{transport="polling"}`] > before[`patchbay_sent_bytes_total{transport="polling"}`]
-	})
+	eventually(t, "the handshake is counted", func() bool { return n.scrape().since(before)[`patchbay_sent_bytes_total{transport="polling"}`] > 0 })
 	for _, r := range []struct {
 		method, query, code string
 		header              []string
@@ -233,9 +233,9 @@ func TestMetricsOfEmits(t *testing.T) {
 	bob.event()
 	bob.event()
 	n.scrape().since(before).want(t, samples{
-		`events_received_total{namespace="/a"}`: 3,
-		`emits_total{namespace="/a"}`:           2, // what reaches nobody is not counted
-		`deliveries_total{namespace="/a"}`:      3,
+		`events_received_total{event="publish",namespace="/a"}`: 3,
+		`emits_total{event="other",namespace="/a"}`:             2, // what reaches nobody is not counted
+		`deliveries_total{event="other",namespace="/a"}`:        3,
 	}, "messages_", "received_bytes_total", "sent_bytes_total", "queue_bytes")
 }
 
@@ -301,6 +301,9 @@ func TestMetricsOfSlowAndVolatile(t *testing.T) {
 	if v := n.scrape()["patchbay_queue_bytes"]; v < 3000 || v > 3100 {
 		t.Errorf("%v bytes queued", v)
 	}
+	if v := n.scrape()["patchbay_clients_behind"]; v != 1 {
+		t.Errorf("%v clients are behind", v)
+	}
 	if err := s.Emit("e", strings.Repeat("x", 3000)); err == nil {
 		t.Error("the queue takes more than its bound")
 	}
@@ -309,10 +312,85 @@ func TestMetricsOfSlowAndVolatile(t *testing.T) {
 		`sessions_closed_total{reason="slow consumer"}`: 1,
 		`disconnects_total{reason="slow consumer"}`:     1,
 		`slow_clients_closed_total`:                     1,
+		`client_behind_duration_seconds_count`:          1,
 		`volatile_dropped_total`:                        1,
-		`emits_total{namespace="/"}`:                    2,
-		`deliveries_total{namespace="/"}`:               2,
-	}, "messages_", "received_bytes_total", "sent_bytes_total")
+		`emits_total{event="other",namespace="/"}`:      2,
+		`deliveries_total{event="other",namespace="/"}`: 2,
+	}, "messages_", "received_bytes_total", "sent_bytes_total", "client_behind_duration_seconds_sum", "client_behind_duration_seconds_bucket")
+	line := n.log.line(t, "slow_client_closed")
+	if line["level"] != "WARN" || line["session"] != c.SID || line["transport"] != "polling" || line["queued_bytes"].(float64) < 3000 ||
+		line["message_bytes"].(float64) < 3000 || line["not_logged"] != 0.0 || !strings.HasPrefix(line["remote_addr"].(string), "127.0.0.1:") {
+		t.Errorf("logged: %v", line)
+	}
+}
+
+// A flood of slow clients does not flood the log.
+func TestLogOfSlowClients(t *testing.T) {
+	n := start(t, "MAX_QUEUE_BYTES=5000")
+	before := n.scrape()
+	const clients = gateway.SlowLines + 5
+	for range clients {
+		c := n.client()
+		c.Header.Set("X-Forwarded-For", "192.0.2.1"+strings.Repeat(", 192.0.2.2", 100))
+		c.Handshake()
+		c.Send("40")
+		c.Poll() // and no further one
+		s := n.socket()
+		for s.Emit("e", strings.Repeat("x", 3000)) == nil {
+		}
+		eventually(t, "it is gone", func() bool { return n.IO().Engine().Len() == 0 })
+	}
+	if v := n.closed(before)["patchbay_slow_clients_closed_total"]; v != clients {
+		t.Errorf("%v slow clients", v)
+	}
+	log := n.log.String()
+	if lines := strings.Count(log, "slow_client_closed"); lines != gateway.SlowLines {
+		t.Errorf("%d lines for %d slow clients", lines, clients)
+	}
+	if !strings.Contains(log, `"forwarded_for":"192.0.2.1, 192.0.2.2`) || strings.Contains(log, strings.Repeat(", 192.0.2.2", 50)) {
+		t.Error("where they came from is not in the log, or too much of it")
+	}
+}
+
+func TestSlowLimit(t *testing.T) {
+	allow := gateway.NewSlowLimit()
+	at := time.Now()
+	for i := range 3 * gateway.SlowLines {
+		if ok, silent := allow(at); ok != (i < gateway.SlowLines) || silent != 0 {
+			t.Errorf("line %d: %v, %d", i, ok, silent)
+		}
+	}
+	at = at.Add(gateway.SlowInterval)
+	if ok, silent := allow(at); !ok || silent != 2*gateway.SlowLines {
+		t.Errorf("later: %v, %d", ok, silent)
+	}
+	if ok, silent := allow(at); !ok || silent != 0 {
+		t.Errorf("after that: %v, %d", ok, silent)
+	}
+}
+
+// What /readyz says is in the metrics.
+func TestMetricsOfReadiness(t *testing.T) {
+	n := start(t)
+	eventually(t, "it is ready", func() bool { return n.scrape()["patchbay_ready"] == 1 })
+	for _, reason := range gateway.NotReadyReasons() {
+		if v, ok := n.scrape()[fmt.Sprintf("patchbay_not_ready{reason=%q}", reason)]; v != 0 || !ok {
+			t.Errorf("ready, but %s: %v", reason, v)
+		}
+	}
+	for what, reason := range gateway.NotReady {
+		n.SetHealth(what, "for a test")
+		now := n.scrape()
+		if now["patchbay_ready"] != 0 {
+			t.Errorf("ready in spite of %s", what)
+		}
+		for _, r := range gateway.NotReadyReasons() {
+			if v := now[fmt.Sprintf("patchbay_not_ready{reason=%q}", r)]; (v == 1) != (r == reason) {
+				t.Errorf("%s: not_ready{reason=%q} is %v", what, r, v)
+			}
+		}
+		n.SetHealth(what, "")
+	}
 }
 
 func TestMetricsOfAcks(t *testing.T) {
@@ -336,10 +414,10 @@ func TestMetricsOfAcks(t *testing.T) {
 		t.Errorf("no answer: %v", err)
 	}
 	n.scrape().since(before).want(t, samples{
-		`acks_total{result="acked"}`:      1,
-		`acks_total{result="timeout"}`:    1,
-		`emits_total{namespace="/"}`:      2,
-		`deliveries_total{namespace="/"}`: 2,
+		`acks_total{result="acked"}`:                    1,
+		`acks_total{result="timeout"}`:                  1,
+		`emits_total{event="other",namespace="/"}`:      2,
+		`deliveries_total{event="other",namespace="/"}`: 2,
 	}, "messages_", "received_bytes_total", "sent_bytes_total", "queue_bytes")
 }
 

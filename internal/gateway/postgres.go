@@ -211,7 +211,7 @@ func postgresDSN(settings map[string]string) string {
 
 // postgresBackbone ties nodes together by PostgreSQL. It does not connect yet.
 func (c *Config) postgresBackbone() (*backbone, error) {
-	config, listen, err := c.postgresConfig()
+	config, listen, err := c.PostgresConfig()
 	if err != nil {
 		return nil, err
 	}
@@ -234,8 +234,8 @@ func (c *Config) postgresBackbone() (*backbone, error) {
 	return b, nil
 }
 
-// postgresConfig returns how the pool connects, and how the connection does that listens.
-func (c *Config) postgresConfig() (pool *pgxpool.Config, listen *pgx.ConnConfig, err error) {
+// PostgresConfig returns how the pool connects, and how the connection does that listens: nil if as one of the pool.
+func (c *Config) PostgresConfig() (pool *pgxpool.Config, listen *pgx.ConnConfig, err error) {
 	if pool, err = parsePostgresURL(c.PostgresURL); err != nil {
 		return nil, nil, fmt.Errorf("%sPOSTGRES_URL: %w", prefix, err)
 	}
@@ -270,6 +270,24 @@ func (c *Config) busFault(err error) string {
 // nameConnection tells the administrator of the server whose connection it is.
 func nameConnection(c *pgx.ConnConfig, node string) {
 	c.RuntimeParams["application_name"] = cmp.Or(c.RuntimeParams["application_name"], "patchbay "+node)
+}
+
+// postgresPassword returns the password of a URL, which may have come from a file.
+func postgresPassword(raw string) string {
+	config, err := parsePostgresURL(raw)
+	if err != nil {
+		return ""
+	}
+	return config.ConnConfig.Password
+}
+
+// PostgresAddrs returns the addresses of GATEWAY_POSTGRES_URL that are tried.
+func (c *Config) PostgresAddrs() []string {
+	config, err := parsePostgresURL(c.PostgresURL)
+	if err != nil {
+		return nil
+	}
+	return postgresAddrs(config.ConnConfig)
 }
 
 // postgresAddrs returns the addresses that are tried, without sockets of the file system.

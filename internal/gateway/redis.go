@@ -191,6 +191,27 @@ const (
 
 // client makes a client of Redis, which connects when it is used.
 func (t *redisTarget) client(c *Config) (goredis.UniversalClient, error) {
+	o, err := t.options(c)
+	if err != nil {
+		return nil, err
+	}
+	switch t.kind {
+	case redisUnix:
+		single := o.Simple()
+		single.Network = "unix"
+		return goredis.NewClient(single), nil
+	case redisSentinel:
+		rdb := goredis.NewFailoverClient(o.Failover())
+		rdb.AddHook(new(masters))
+		return rdb, nil
+	case redisCluster:
+		return goredis.NewClusterClient(o.Cluster()), nil
+	case redisSingle:
+	}
+	return goredis.NewClient(o.Simple()), nil
+}
+
+func (t *redisTarget) options(c *Config) (*goredis.UniversalOptions, error) {
 	o := &goredis.UniversalOptions{
 		Addrs: t.addrs, DB: t.db, Username: t.user, Password: t.password,
 		MasterName: t.master, SentinelUsername: t.sentinelUser, SentinelPassword: t.sentinelPassword,
@@ -207,20 +228,16 @@ func (t *redisTarget) client(c *Config) (goredis.UniversalClient, error) {
 			o.TLSConfig.RootCAs = pool
 		}
 	}
-	switch t.kind {
-	case redisUnix:
-		single := o.Simple()
-		single.Network = "unix"
-		return goredis.NewClient(single), nil
-	case redisSentinel:
-		rdb := goredis.NewFailoverClient(o.Failover())
-		rdb.AddHook(new(masters))
-		return rdb, nil
-	case redisCluster:
-		return goredis.NewClusterClient(o.Cluster()), nil
-	case redisSingle:
+	return o, nil
+}
+
+// RedisClient returns a client of Redis like that of a node.
+func (c *Config) RedisClient() (goredis.UniversalClient, error) {
+	t, err := parseRedisURL(c.RedisURL)
+	if err != nil {
+		return nil, err
 	}
-	return goredis.NewClient(o.Simple()), nil
+	return t.client(c)
 }
 
 func loadCAs(file string) (*x509.CertPool, error) {

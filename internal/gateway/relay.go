@@ -57,11 +57,22 @@ type presence struct {
 	Member member `json:"member"`
 }
 
+// membersTimeout is how long the answer to a join waits for other nodes to say who is there. One that has just died, and is not
+// known to have, is waited for in vain.
+const membersTimeout = time.Second
+
 const (
-	maxMembers    = 100
-	maxRoomName   = 128 // bytes
+	maxMembers  = 100
+	maxRoomName = 128 // bytes
+
+	joinEvent     = "join"
+	leaveEvent    = "leave"
+	publishEvent  = "publish"
 	presenceEvent = "presence"
 )
+
+// relayEvents are those of clients.
+var relayEvents = []string{joinEvent, leaveEvent, publishEvent}
 
 // What a client is told.
 var (
@@ -87,9 +98,9 @@ func newRelay(c *Config) *relay {
 func (rl *relay) serve(h *sio.Handlers) {
 	h.OnConnect(rl.connect)
 	h.OnDisconnecting(rl.disconnecting)
-	h.On("join", answer(rl.join))
-	h.On("leave", answer(rl.leave))
-	h.On("publish", answer(rl.publish))
+	h.On(joinEvent, answer(rl.join))
+	h.On(leaveEvent, answer(rl.leave))
+	h.On(publishEvent, answer(rl.publish))
 }
 
 // answer acknowledges an event with what f returns: what is wrong with a request is the client's business, not ours.
@@ -249,6 +260,8 @@ func (rl *relay) join(ctx context.Context, s *sio.Socket, args sio.Args) (reply,
 		}
 		rl.tell(ctx, s, room, "join")
 	}
+	ctx, cancel := context.WithTimeout(ctx, membersTimeout)
+	defer cancel()
 	sockets, err := s.Namespace().In(room).FetchSockets(ctx)
 	if err != nil && len(sockets) == 0 {
 		return reply{}, errInternal

@@ -39,6 +39,9 @@ type Gateway struct {
 	cluster       *cluster // nil: the node is alone
 	public, admin *http.Server
 
+	// set by Run, or else what the go command knows
+	build Build
+
 	// set by Listen
 	publicListener, adminListener net.Listener
 }
@@ -63,6 +66,7 @@ func newGateway(c *Config, b *backbone, log *slog.Logger) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.warnOfSecrets(log)
 	g := &Gateway{cfg: c, log: log, health: newHealth(notStarted)}
 	opts := c.options()
 	opts.Logger = log
@@ -74,9 +78,10 @@ func newGateway(c *Config, b *backbone, log *slog.Logger) (*Gateway, error) {
 			log.Warn("relay_without_tokens", "hint", "anybody may join and publish to any room; set GATEWAY_JWT_SECRET or GATEWAY_JWT_PUBLIC_KEY_FILE")
 		}
 	}
-	m := newMetrics(c.Node)
-	g.metrics = m
+	m := newMetrics(c, g.health, log)
 	m.count(opts)
+	g.metrics = m
+	g.made(NewBuild("", ""))
 	if b != nil {
 		g.cluster = newCluster(c, b, g.health, m, log)
 		opts.Adapter = b.adapter(g.cluster.options(m), m.cluster)
@@ -116,6 +121,13 @@ func newGateway(c *Config, b *backbone, log *slog.Logger) (*Gateway, error) {
 	g.admin = g.server(adminHandler(c, m, g.health, g.cluster.owner(g.io)))
 	g.admin.MaxHeaderBytes += 4 << 10 // what another node adds to a client's header
 	return g, nil
+}
+
+// made says what the program was made of.
+func (g *Gateway) made(b Build) {
+	g.build = b
+	g.metrics.build.Reset()
+	g.metrics.build.WithLabelValues(b.Version, b.Commit, g.cfg.Node).Set(1)
 }
 
 func (g *Gateway) server(h http.Handler) *http.Server {
@@ -161,11 +173,11 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	g.health.set(notStarted, "")
 	failed := make(chan error, 2)
 	var servers sync.WaitGroup
-	for server, listener := range map[*http.Server]net.Listener{g.public: g.publicListener, g.admin: g.adminListener} {
+	for server, listener := range map[*http.Server]net.Listener{g.public: paced(g.publicListener), g.admin: g.adminListener} {
 		servers.Go(func() { failed <- server.Serve(listener) })
 	}
 	g.cluster.start(ctx, g.AdminAddr(), g.io)
-	g.log.Info("listening", "addr", g.Addr().String(), "admin_addr", g.AdminAddr().String(), "node", g.cfg.Node, "version", version())
+	g.log.Info("listening", "addr", g.Addr().String(), "admin_addr", g.AdminAddr().String(), "node", g.cfg.Node, "version", g.build.Version, "commit", g.build.Commit)
 
 	err := g.wait(ctx, failed)
 	g.health.set(draining, draining)
@@ -243,13 +255,14 @@ func (g *Gateway) wait(ctx context.Context, failed <-chan error) error {
 	}
 }
 
-// Run is Listen and Serve.
-func Run(ctx context.Context, c *Config, log *slog.Logger) error {
+// Run is Listen and Serve, of a program that was made of b.
+func Run(ctx context.Context, c *Config, b Build, log *slog.Logger) error {
 	goredis.SetLogger(redisLog{log})
 	g, err := New(c, log) //nolint:contextcheck // the hooks in it belong to sessions
 	if err != nil {
 		return err
 	}
+	g.made(b)
 	if err := g.Listen(ctx); err != nil {
 		return errors.Join(err, g.io.Close(), g.cluster.close()) //nolint:contextcheck // nothing was begun that it could end
 	}

@@ -16,6 +16,10 @@ func takenBy(tag string) string { return "taken by " + tag }
 // the poll that waits.
 func (f *Forwarder) Owner(local http.Handler, reroute func(sid string, tunnel bool)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == checkPath {
+			f.check(w, r)
+			return
+		}
 		s, err := f.verify(r)
 		f.opts.Accepted(err)
 		if err != nil {
@@ -52,7 +56,7 @@ func (f *Forwarder) verify(r *http.Request) (*stamp, error) {
 		return nil, err
 	}
 	now := time.Now()
-	if age := now.UnixMilli() - s.time; age > maxAge.Milliseconds() || age < -maxAge.Milliseconds() {
+	if !s.fresh(now) {
 		return nil, errOld
 	}
 	peer := f.dir.Lookup(r.Context(), s.Tag)

@@ -25,7 +25,10 @@ type postgresRegistry struct {
 	upsert string
 }
 
-var _ Registry = (*postgresRegistry)(nil)
+var (
+	_ Registry = (*postgresRegistry)(nil)
+	_ Trial    = (*postgresRegistry)(nil)
+)
 
 // postgresTable has the nodes of all prefixes.
 const postgresTable = "patchbay_nodes"
@@ -105,6 +108,53 @@ func (r *postgresRegistry) register(ctx context.Context, n Node, ttl time.Durati
 	return old.ID == n.ID, nil
 }
 
+// Try implements Trial. A table that is missing is made, and taken back too.
+func (r *postgresRegistry) Try(ctx context.Context) error {
+	err := r.try(ctx, false)
+	if missingTable(err) {
+		err = r.try(ctx, true)
+		if state(err) == "42501" { // insufficient_privilege
+			return r.mayNotCreate(err)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("registry: %w", err)
+	}
+	return nil
+}
+
+func (r *postgresRegistry) try(ctx context.Context, create bool) error {
+	tx, err := r.pool.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(ctx) }() // else the server does it when the connection ends
+	if create {
+		if _, err := tx.Exec(ctx, r.create); err != nil {
+			return err
+		}
+	}
+	const tag = "/try" // no tag
+	for _, s := range []struct {
+		sql  string
+		args []any
+	}{
+		{r.upsert, []any{r.prefix, tag, "", tag, time.Now(), int64(0), false}},
+		{r.upsert, []any{r.prefix, tag, "", tag, time.Now(), int64(0), false}},
+		{r.remove, []any{r.prefix, tag, tag}},
+	} {
+		if _, err := tx.Exec(ctx, s.sql, s.args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *postgresRegistry) mayNotCreate(err error) error {
+	return fmt.Errorf("the table %s is missing, and this user may not make it: %w; grant SELECT, INSERT, UPDATE and DELETE after: %s",
+		r.table, err, strings.Join(strings.Fields(r.create), " "))
+}
+
 // createTable makes the table, which another node may do at the same time.
 func (r *postgresRegistry) createTable(ctx context.Context) error {
 	batch := new(pgx.Batch)
@@ -112,8 +162,7 @@ func (r *postgresRegistry) createTable(ctx context.Context) error {
 	batch.Queue(r.create)
 	err := r.pool.SendBatch(ctx, batch).Close()
 	if state(err) == "42501" { // insufficient_privilege
-		return fmt.Errorf("the table %s is missing, and this user may not make it: %w; grant SELECT, INSERT, UPDATE and DELETE after: %s",
-			r.table, err, strings.Join(strings.Fields(r.create), " "))
+		return r.mayNotCreate(err)
 	}
 	return err
 }

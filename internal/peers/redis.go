@@ -17,7 +17,10 @@ type redisRegistry struct {
 	key string
 }
 
-var _ Registry = (*redisRegistry)(nil)
+var (
+	_ Registry = (*redisRegistry)(nil)
+	_ Trial    = (*redisRegistry)(nil)
+)
 
 // NewRedis returns a registry in the key prefix + ":nodes".
 func NewRedis(rdb goredis.UniversalClient, prefix string) Registry {
@@ -57,6 +60,16 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3] * 10)
 if old and old.id == new.id then return {1} end
 return {0}
 `)
+	// field: one that no tag can be, with what is no entry
+	tryScript = goredis.NewScript(luaNow + `
+redis.call('HGETALL', KEYS[1])
+local ttl = redis.call('PTTL', KEYS[1])
+redis.call('HSET', KEYS[1], ARGV[1], '')
+if ttl > 0 then redis.call('PEXPIRE', KEYS[1], ttl)
+elseif ttl == -2 then redis.call('PEXPIRE', KEYS[1], 1000) end
+redis.call('HDEL', KEYS[1], ARGV[1])
+return now
+`)
 	// tag, id
 	removeScript = goredis.NewScript(`
 local ok, e = pcall(cjson.decode, redis.call('HGET', KEYS[1], ARGV[1]) or '')
@@ -91,6 +104,14 @@ func (r *redisRegistry) Register(ctx context.Context, n Node, ttl time.Duration,
 		return false, errors.Join(&TakenError{By: by}, err)
 	}
 	return len(out) == 1 && out[0] == int64(1), nil
+}
+
+// Try implements Trial. A script is one step to all others.
+func (r *redisRegistry) Try(ctx context.Context) error {
+	if err := tryScript.Run(ctx, r.rdb, []string{r.key}, "/try").Err(); err != nil {
+		return fmt.Errorf("registry: %w", err)
+	}
+	return nil
 }
 
 // Remove implements Registry.

@@ -35,6 +35,12 @@ type Registry interface {
 	List(ctx context.Context) ([]Node, error)
 }
 
+// Trial is an ability of a Registry.
+type Trial interface {
+	// Try does what Register does, in the same place, and takes it back: it fails when Register would. Nobody sees an entry.
+	Try(ctx context.Context) error
+}
+
 // TakenError says that another node has the tag.
 type TakenError struct{ By Node }
 

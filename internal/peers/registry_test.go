@@ -64,8 +64,23 @@ func testRegistry(t *testing.T, reg peers.Registry) {
 	}
 	a := peers.Node{Tag: "a", Addr: "10.0.0.1:9090", ID: peers.NewID(), Started: time.Now()}
 	b := peers.Node{Tag: "b", Addr: "[fd00::1]:9090", ID: peers.NewID(), Started: time.Now()}
+	try := func() { // it leaves nothing behind
+		t.Helper()
+		if trial, ok := reg.(peers.Trial); ok {
+			if err := trial.Try(ctx); err != nil {
+				t.Errorf("try: %v", err)
+			}
+			over, cancel := context.WithCancel(ctx)
+			cancel()
+			if err := trial.Try(over); err == nil {
+				t.Error("try: no error")
+			}
+		}
+	}
+	try()
 	list()
 	register(a, ttl, true, false)
+	try()
 	register(b, ttl, true, false)
 	register(a, ttl, false, true)
 	list(a, b)

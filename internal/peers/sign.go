@@ -16,7 +16,9 @@ import (
 // Header of requests between nodes, and of their answers.
 const Header = "Patchbay-Peer"
 
-// maxAge is how far the clocks of two nodes may be apart, the way between them included.
+// MaxSkew is how far the clocks of two nodes may be apart, the way between them included.
+const MaxSkew = maxAge
+
 const maxAge = 30 * time.Second
 
 // stamp is what a node says of a request that it forwards. In the header it stands as
@@ -28,6 +30,12 @@ type stamp struct {
 	time    int64  // Unix ms
 	addr    string // of the client
 	secure  bool   // the client came over TLS
+}
+
+// fresh tells whether the clocks of both sides can be right.
+func (s *stamp) fresh(now time.Time) bool {
+	age := now.UnixMilli() - s.time
+	return age <= maxAge.Milliseconds() && age >= -maxAge.Milliseconds()
 }
 
 func (s *stamp) fields() []string {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"time"
 )
 
 // Code is the number that a refused request carries in its body.
@@ -119,6 +120,20 @@ var (
 	errTooManyPackets = errors.New("too many packets in a payload")
 	errCloseTimeout   = errors.New("client did not fetch the close packet")
 )
+
+// SlowConsumerError is what Handler.Closed and [Hooks.Closed] get with [ReasonSlowConsumer]. It matches [ErrSlowConsumer].
+type SlowConsumerError struct {
+	Queued  int           // bytes that waited for the client
+	Message int           // bytes of the message that did not fit beside them
+	Behind  time.Duration // how long the client had been behind, see [Hooks.Behind]
+}
+
+func (e *SlowConsumerError) Error() string {
+	return fmt.Sprintf("%v: %d bytes do not fit beside %d", ErrSlowConsumer, e.Message, e.Queued)
+}
+
+// Unwrap returns ErrSlowConsumer.
+func (e *SlowConsumerError) Unwrap() error { return ErrSlowConsumer }
 
 type closedError struct{}
 

@@ -24,6 +24,11 @@ type Hooks struct {
 	Sent func(t Transport, messages, bytes int)
 	// Queued is called with the change of the bytes that wait for clients, as positive and negative numbers.
 	Queued func(delta int)
+	// Behind is called when a client does not keep up: more than a quarter of [Options.MaxQueueBytes] waits for it. CaughtUp
+	// is called when no more than an eighth is left, or the session has ended, with the time that it took. The two may be
+	// called at the same time, in any order.
+	Behind   func(*Session)
+	CaughtUp func(s *Session, took time.Duration)
 	// Dropped is called for each volatile message that was not sent because the client was not ready for it.
 	Dropped func(*Session)
 }

@@ -129,6 +129,11 @@ func (l *lab) hook(h *eio.Hooks) {
 		}
 	}
 	h.Sent = func(t eio.Transport, m, n int) { l.count(fmt.Sprintf("sent %s %d", t, m)) }
+	h.Behind = func(*eio.Session) { l.count("behind") }
+	h.CaughtUp = func(_ *eio.Session, took time.Duration) {
+		l.count("caught up")
+		l.count("caught up after " + took.Round(time.Second).String())
+	}
 	h.Dropped = func(*eio.Session) { l.count("dropped") }
 }
 
@@ -155,6 +160,9 @@ func (l *lab) check() {
 	}
 	if n := l.queued.Load(); n != 0 {
 		l.t.Errorf("Hooks.Queued sums up to %d bytes, want 0", n)
+	}
+	if b, c := l.hooks["behind"], l.hooks["caught up"]; b != c {
+		l.t.Errorf("Hooks.Behind was called %d times, Hooks.CaughtUp %d times", b, c)
 	}
 	if o, c := l.opened.Load(), l.closedHook.Load(); o != c || int(o) != len(l.peers) {
 		l.t.Errorf("%d sessions, Hooks.Opened called %d times, Hooks.Closed %d times", len(l.peers), o, c)

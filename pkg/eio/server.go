@@ -26,6 +26,7 @@ type Server struct {
 	newHandler func(*Session) Handler
 	writers    writers
 	crew       crew.Crew
+	made       time.Time
 
 	mu sync.Mutex
 	// guarded by mu
@@ -49,7 +50,7 @@ type Server struct {
 // Transports or Node are not what they may be.
 func NewServer(accept func(*Session) Handler, opts *Options) *Server {
 	srv := &Server{
-		opts: opts.withDefaults(), newHandler: accept,
+		opts: opts.withDefaults(), newHandler: accept, made: time.Now(),
 		sessions: make(map[string]*Session), leaving: make(map[*wsConn]struct{}), idle: make(chan struct{}),
 	}
 	srv.writers.srv = srv

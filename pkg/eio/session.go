@@ -43,8 +43,6 @@ type Session struct {
 	mu sync.Mutex
 	// guarded by mu
 	handler    Handler
-	state      state
-	reported   bool        // Handler.Closed has been called, or is about to be
 	endReason  CloseReason // why it is closing or closed
 	endErr     error
 	stream     *wsConn  // the transport, or nil while it is polling
@@ -53,11 +51,14 @@ type Session struct {
 	post       *post    // the POST that is being read
 	queue      []queued // in the order of sending; one is its first memory
 	one        [1]queued
-	bytes      int  // queued or being written
-	writing    bool // a writer has it, or will
-	slow       bool // about to be closed for it
-	streamed   bool // what is delivered came over stream
-	delivering bool // Handler.Message runs
+	bytes      int           // queued or being written
+	behind     time.Duration // since when the client is, as the age of the server; 0: it is not
+	state      state         // this and the next seven are one word
+	reported   bool          // Handler.Closed has been called, or is about to be
+	writing    bool          // a writer has it, or will
+	slow       bool          // about to be closed for it
+	streamed   bool          // what is delivered came over stream
+	delivering bool          // Handler.Message runs
 	awaitPong  bool
 	grace      bool          // a packet other than the pong may still extend this ping's deadline
 	turn       chan struct{} // closed when it has: two transports may receive at once during an upgrade
@@ -133,10 +134,13 @@ func (s *Session) send(m *Message, now bool) error {
 		s.pushLocked(queued{m: m})
 		freed -= m.size
 	case !s.slow: // not from here: the caller may hold locks that Handler.Closed needs
-		s.slow = s.srv.start(func() { s.fail(ReasonSlowConsumer, ErrSlowConsumer) })
+		reason := s.slowLocked(m)
+		s.slow = s.srv.start(func() { s.fail(ReasonSlowConsumer, reason) })
 	}
+	change := s.paceLocked()
 	s.mu.Unlock()
 	s.queuedHook(-freed)
+	s.paceHook(change)
 	if f := s.srv.opts.Hooks.Dropped; f != nil {
 		for range dropped {
 			f(s)
@@ -246,8 +250,10 @@ func (s *Session) sentLocked(batch []queued) int {
 func (s *Session) sent(batch []queued) {
 	s.mu.Lock()
 	n := s.sentLocked(batch)
+	change := s.paceLocked()
 	s.mu.Unlock()
 	s.queuedHook(-n)
+	s.paceHook(change)
 }
 
 func (s *Session) queuedHook(delta int) {
@@ -279,8 +285,10 @@ func (s *Session) written(batch []queued, bytes int, err error) bool {
 	n := s.sentLocked(batch)
 	more := err == nil && (len(s.queue) > 0 || s.state == stateClosing) // which takeBatch sees to
 	s.writing = more || err != nil
+	change := s.paceLocked()
 	s.mu.Unlock()
 	s.queuedHook(-n)
+	s.paceHook(change)
 	if err == nil {
 		s.sentHook(WebSocket, batch, bytes)
 	} else {
@@ -543,10 +551,12 @@ func (s *Session) end(reason CloseReason, err error, how farewell) {
 	s.probe, s.poll, s.bytes = nil, nil, 0
 	s.queue, s.one[0] = nil, queued{}
 	s.stopNoopLocked()
+	change := s.paceLocked()
 	s.mu.Unlock()
 
 	s.srv.remove(s)
 	s.queuedHook(-dropped)
+	s.paceHook(change)
 	if probe != nil {
 		probe.close(s.srv)
 	}

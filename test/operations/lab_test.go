@@ -1,5 +1,5 @@
-// Package operations_test runs the files of deploy/nginx and deploy/balancers as they are, in front of real nodes, with stock
-// clients.
+// Package operations_test runs clusters as an operator has them, with stock clients: behind the balancers, through the files of
+// deploy/nginx and deploy/balancers as they are; through kills, drains, restarts of everything, and a storm of reconnects.
 //
 // # What is substituted
 //
@@ -50,6 +50,7 @@ var (
 	built   []string // the folders that TestMain removes
 )
 
+// TestMain makes this very program the clients of a node that dies when it is started as that.
 func TestMain(m *testing.M) {
 	if addrs := os.Getenv(refugeeVariable); addrs != "" {
 		runRefugees(addrs)
@@ -102,7 +103,7 @@ func newLab(t *testing.T) *lab {
 	t.Helper()
 	server := redistest.Start(t)
 	// Short pings, so that a poll that waits is answered by one many times in a test; patience, as the machine may be slow.
-	l := newLabOn(t, "ADAPTER=redis", "REDIS_URL="+server.URL(), "PING_INTERVAL=1s", "PING_TIMEOUT=20s", "SHUTDOWN_DELAY="+delay.String())
+	l := newLabOn(t, "ADAPTER=redis", "REDIS_URL="+server.URL(), "PING_INTERVAL=1s", "PING_TIMEOUT=20s", "SHUTDOWN_DELAY="+delay.String(), "DRAIN_WINDOW=1s")
 	l.redis = server
 	return l
 }
@@ -120,12 +121,15 @@ func newLabOn(t *testing.T, vars ...string) *lab {
 	if l.gateway, err = binary(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		for i := range l.nodes {
-			l.end(i, syscall.SIGKILL)
-		}
-	})
+	t.Cleanup(l.endAll)
 	return l
+}
+
+// endAll kills the nodes there are.
+func (l *lab) endAll() {
+	for i := range l.nodes {
+		l.end(i, syscall.SIGKILL)
+	}
 }
 
 // port returns one that is free on the addresses of all nodes.

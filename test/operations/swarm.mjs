@@ -15,7 +15,7 @@ const kinds = { polling: ["polling"], upgrade: ["polling", "websocket"], websock
 const roomSize = 10;
 const clients = [];
 let troubles = []; // failed attempts to connect, since they were last asked for
-let outages = []; // from being disconnected to being connected again, likewise
+let outages = []; // from being disconnected to being in its room again, likewise
 
 const tag = (socket) => socket.io.engine?.id?.split(".").at(-1);
 
@@ -53,15 +53,18 @@ const connect = (kind) => {
   );
   socket.on("disconnect", (reason) => {
     client.joined = false;
-    client.lost = { kind, from: client.node, reason, at: Date.now() };
+    client.lost ??= { kind, from: client.node, reason, at: Date.now() };
   });
   socket.on("connect", () => {
     client.node = tag(socket);
-    if (client.lost) outages.push({ ...client.lost, to: client.node, took: Date.now() - client.lost.at });
-    client.lost = undefined;
     const session = socket.id;
     call(socket, "join", client.room).then(
-      () => (client.joined = socket.id === session),
+      () => {
+        client.joined = socket.id === session;
+        if (!client.joined || !client.lost) return;
+        outages.push({ ...client.lost, to: client.node, took: Date.now() - client.lost.at });
+        client.lost = undefined;
+      },
       (err) => troubles.push({ kind, node: client.node, what: "join", text: err.message }),
     );
   });
