@@ -131,7 +131,7 @@ func TestShutdown(t *testing.T) {
 				p.wantPoll(t, "4last")
 				p.wantPoll(t, "1")
 			}()
-			if d, err := shutdown(l, time.Minute); d != 2*time.Second || err != nil {
+			if d, err := shutdown(l, time.Minute); d != 5*time.Second || err != nil {
 				t.Errorf("%v, %v", d, err)
 			}
 			p.peer.wantEnd(t, eio.ReasonShutdown)
@@ -142,7 +142,7 @@ func TestShutdown(t *testing.T) {
 		bubble(t, nil, func(t *testing.T, l *lab) {
 			p := l.poller()
 			p.peer.s.Close() // 30 s for the client to fetch it, but for a shutdown
-			if d, err := shutdown(l, time.Minute); d > 2*time.Second || err != nil {
+			if d, err := shutdown(l, time.Minute); d > 5*time.Second || err != nil {
 				t.Errorf("%v, %v", d, err)
 			}
 			p.peer.wantEnd(t, eio.ReasonForcedClose)

@@ -37,8 +37,8 @@ func (srv *Server) isDraining() bool {
 // lateness is how long a request may take to get here that was sent before its client heard that it is sent away.
 const lateness = 5 * time.Second
 
-// departures are the polling sessions that were sent away a moment ago, for no fault of theirs. Posts that were on their way
-// meanwhile are answered as if they had come in time: to a client an error is worse than the end that it is about to hear of.
+// departures are the polling sessions that were sent away a moment ago, for no fault of theirs. Requests that were on their way
+// meanwhile are answered as if they had come in time: to a client an error is worse than the end that it is to hear of.
 type departures struct {
 	at    map[string]time.Time
 	order []string // of the ids in at
@@ -68,16 +68,31 @@ func (srv *Server) sentAway(id string, reason CloseReason) bool {
 	return true
 }
 
-// late tells whether the request is a post that came too late, for no fault of its client's.
+// late tells whether the request is one that came too late, for no fault of its client's.
 func (srv *Server) late(r *http.Request, refused *ConnectionError) bool {
-	if refused.Code != CodeSessionUnknown || r.Method != http.MethodPost {
+	if refused.Code != CodeSessionUnknown || isUpgrade(r) || r.Method != http.MethodPost && r.Method != http.MethodGet {
 		return false
 	}
 	id := lastValues(r.URL.RawQuery).Get("sid")
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	at, ok := srv.departed.at[id]
+	if r.Method == http.MethodGet { // once: it knows then
+		delete(srv.departed.at, id)
+	}
 	return ok && time.Since(at) <= lateness
+}
+
+// answerLate answers a request that came too late: a poll gets the close packet.
+func (srv *Server) answerLate(w http.ResponseWriter, r *http.Request) {
+	contentType, body := "text/html", []byte("ok")
+	if r.Method == http.MethodGet {
+		contentType, body = "text/plain; charset=UTF-8", closeMessage.payload()
+		if index := jsonpIndex(lastValues(r.URL.RawQuery)); index != "" {
+			body = jsonpBody(index, body)
+		}
+	}
+	_ = srv.writePolling(w, r, contentType, body, false) // the client may have gone
 }
 
 // Reroute has the client go on by another way, for a way of this transport that is about to close: a poll that waits is answered,

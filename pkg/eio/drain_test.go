@@ -172,8 +172,8 @@ func TestDrainAnswersPolls(t *testing.T) {
 	})
 }
 
-// A post that was on its way when its client was sent away gets no error, which would be the first that the client hears of it.
-func TestPostAfterTheEnd(t *testing.T) {
+// A request that was on its way when its client was sent away gets no error, which would be the first that the client hears of it.
+func TestRequestAfterTheEnd(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, l *lab) {
 		sentAway, closed := l.poller(), l.poller()
 		for _, p := range []*poller{closed, sentAway} {
@@ -189,9 +189,32 @@ func TestPostAfterTheEnd(t *testing.T) {
 		sentAway.wantPost(t, "4too late")
 		sentAway.peer.wantMessages(t)
 		unknown := `{"code":1,"message":"Session ID unknown"}`
-		wantResponse(t, sentAway.poll(), http.StatusBadRequest, unknown)
-		wantResponse(t, closed.post("4too late"), http.StatusBadRequest, unknown)
+		wantResponse(t, sentAway.poll(), http.StatusOK, "1")
+		wantResponse(t, l.request("DELETE", sentAway.query(), nil, nil), http.StatusBadRequest, unknown)
+		_, r := l.dial(wsQuery + "&sid=" + sentAway.sid)
+		wantResponse(t, r, http.StatusBadRequest, "Session ID unknown")
+		for _, r := range []response{sentAway.poll(), sentAway.post("4"), closed.poll(), closed.post("4too late")} {
+			wantResponse(t, r, http.StatusBadRequest, unknown)
+		}
 	})
+}
+
+// A client that was slow to make its next poll gets the close packet all the same.
+func TestPollAfterTheEnd(t *testing.T) {
+	for name, query := range map[string][2]string{"plain": {"", "1"}, "JSONP": {"&j=3", `___eio[3]("1");`}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, nil, func(t *testing.T, l *lab) {
+				p := l.poller()
+				begun := time.Now()
+				if err := l.Shutdown(t.Context()); err != nil || time.Since(begun) != 5*time.Second {
+					t.Errorf("%v after %v", err, time.Since(begun))
+				}
+				time.Sleep(5 * time.Second)
+				wantResponse(t, l.request("GET", p.query()+query[0], nil, nil), http.StatusOK, query[1])
+				wantResponse(t, p.poll(), http.StatusBadRequest, `{"code":1,"message":"Session ID unknown"}`)
+			})
+		})
+	}
 }
 
 // Nor does one whose body is still on its way.

@@ -171,13 +171,13 @@ func (srv *Server) remove(s *Session) {
 	})
 }
 
-// closeTimeout is how long a session may take to close. A polling client between two polls is back within moments; a
-// server that shuts down does not wait for one that has left.
+// closeTimeout is how long a session may take to close. A polling client between two polls is back within moments, if it is not
+// hard pressed; a server that shuts down does not wait for one that has left.
 func (srv *Server) closeTimeout() time.Duration {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	if srv.draining {
-		return 2 * time.Second
+		return drainCloseTimeout
 	}
 	return closeTimeout
 }
@@ -270,7 +270,7 @@ func validHeaderValue(v string) bool {
 // refuse answers a request with an error of the protocol: JSON, or text for a WebSocket.
 func (srv *Server) refuse(w http.ResponseWriter, r *http.Request, e *ConnectionError) {
 	if srv.late(r, e) {
-		_ = srv.writePolling(w, r, "text/html", []byte("ok"), false) // the client may have gone
+		srv.answerLate(w, r)
 		return
 	}
 	srv.refused(r, e)

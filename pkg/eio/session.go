@@ -31,6 +31,9 @@ const (
 // closeTimeout is how long a polling client has to fetch the close packet (closeTimeout of the official server).
 const closeTimeout = 30 * time.Second
 
+// drainCloseTimeout is the same when the server shuts down.
+const drainCloseTimeout = 5 * time.Second
+
 // Session is one client's connection, whatever transport it is on. Its methods may be called from any goroutine.
 type Session struct {
 	// set at construction
@@ -461,6 +464,7 @@ func (s *Session) tick() {
 	case s.state == stateClosing:
 		reason := s.endReason
 		s.mu.Unlock()
+		s.srv.sentAway(s.id, reason)
 		s.end(reason, errCloseTimeout, farewellAbort)
 	case !s.awaitPong && s.oldLocked():
 		s.mu.Unlock()

@@ -47,7 +47,7 @@ func TestLesson29_Shutdown(t *testing.T) {
 					if err := stop.f(l); err != nil {
 						t.Error(err)
 					}
-					if d := time.Since(start); d < 2*time.Minute || d > 2*time.Minute+3*time.Second {
+					if d := time.Since(start); d < 2*time.Minute || d > 2*time.Minute+6*time.Second {
 						t.Errorf("took %v, the handlers 2m", d)
 					}
 					g.want(t, "event done, adapters closed: 0", "server shutting down, adapters closed: 0")
