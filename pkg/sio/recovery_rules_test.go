@@ -260,9 +260,14 @@ func TestRecoveryReasons(t *testing.T) {
 		{"forced close", func(c *client, _ *sio.Socket) { c.send("9") }, true},
 		{"transport close", func(c *client, _ *sio.Socket) { c.cut() }, true},
 		{"ping timeout", func(c *client, _ *sio.Socket) { c.mute.Store(true); time.Sleep(time.Minute) }, true},
+		{"connection age", func(*client, *sio.Socket) { time.Sleep(time.Minute) }, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			bubble(t, recovering(sio.RecoveryOptions{}), func(t *testing.T, l *lab) {
+			opts := recovering(sio.RecoveryOptions{})
+			if tc.name == "connection age" {
+				opts.Engine.MaxAge = 50 * time.Second
+			}
+			bubble(t, opts, func(t *testing.T, l *lab) {
 				var g log
 				l.OnDisconnect(func(_ context.Context, _ *sio.Socket, r sio.Reason) { g.add("%s", r) })
 				c := l.ws()
