@@ -182,8 +182,8 @@ func (m *metrics) count(o *sio.Options) {
 			t.sessions.Inc()
 		},
 		Closed: func(s *eio.Session, reason eio.CloseReason, err error) {
-			m.transport(s.Transport()).sessions.Dec()
 			m.closes.WithLabelValues(string(reason)).Inc()
+			m.transport(s.Transport()).sessions.Dec() // who sees none any more sees why
 			if reason == eio.ReasonSlowConsumer {
 				m.slow.Inc()
 				m.logSlow(s, err)

@@ -19,13 +19,12 @@ import (
 // closed waits until all sessions and sockets have ended and nothing is queued, and returns what has changed since before.
 func (n *node) closed(before samples) samples {
 	n.t.Helper()
-	var now samples
 	eventually(n.t, "all sessions have ended", func() bool {
-		now = n.scrape()
+		now := n.scrape()
 		return n.IO().Engine().Len() == 0 && now[`patchbay_sessions{transport="polling"}`]+now[`patchbay_sessions{transport="websocket"}`] == 0 &&
 			now["patchbay_queue_bytes"] == 0 && now.connected() == 0
 	})
-	return now.since(before)
+	return n.scrape().since(before) // that one was not of one moment: its counters may be older than its gauges
 }
 
 // connected returns the number of sockets.
