@@ -113,18 +113,21 @@ func TestStreamsCatchUp(t *testing.T) {
 			// The reader's connection alone.
 			downs := len(a.Downs())
 			for range 3 {
-				killed := 0
-				list, err := s.Do("CLIENT", "LIST", "TYPE", "normal")
-				must(t, err)
-				for line := range strings.Lines(strings.TrimPrefix(fmt.Sprint(list), "txt:")) {
-					if fields := strings.Fields(line); strings.Contains(line, "cmd=xread") {
-						_, err := s.Do("CLIENT", "KILL", "ID", strings.TrimPrefix(fields[0], "id="))
-						must(t, err)
-						killed++
+				var readers []string // ids of their connections
+				l.Until("readers wait", func() bool {
+					readers = nil
+					list, err := s.Do("CLIENT", "LIST", "TYPE", "normal")
+					must(t, err)
+					for line := range strings.Lines(strings.TrimPrefix(fmt.Sprint(list), "txt:")) {
+						if fields := strings.Fields(line); strings.Contains(line, "cmd=xread") {
+							readers = append(readers, strings.TrimPrefix(fields[0], "id="))
+						}
 					}
-				}
-				if killed < 2 {
-					t.Errorf("%d readers", killed)
+					return len(readers) >= 2
+				})
+				for _, id := range readers {
+					_, err := s.Do("CLIENT", "KILL", "ID", id)
+					must(t, err)
 				}
 				start := i
 				emit(30)
