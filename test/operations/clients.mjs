@@ -1,29 +1,16 @@
 // usage: node clients.mjs URL
 //
 // Stock clients behind a balancer: a third each on long-polling, through an upgrade, and on WebSocket alone, with the defaults of
-// socket.io-client. Each line of standard input is a call, [name, argument], answered by a line: {result} or {error}. They
-// leave when standard input ends.
-import { createInterface } from "node:readline";
-import { createRequire } from "node:module";
-
-const require = createRequire(new URL("../conformance/package.json", import.meta.url));
-const { io } = require("socket.io-client");
+// socket.io-client. calls.mjs tells how they are told what to do; they leave when standard input ends.
+import { io, kinds, serve, tag, until as untilWithin } from "./calls.mjs";
 
 const url = process.argv[2];
 const patience = 20000;
-const kinds = { polling: ["polling"], upgrade: ["polling", "websocket"], websocket: ["websocket"] };
 const clients = [];
 let troubles = []; // since they were last asked for
 let traffic; // while there is some
 
-const tag = (socket) => socket.io.engine?.id?.split(".").at(-1);
-
-const until = async (what, condition) => {
-  for (const deadline = Date.now() + patience; !condition(); ) {
-    if (Date.now() > deadline) throw new Error(`still not: ${what()}`);
-    await new Promise((resolve) => setTimeout(resolve, 5)); // no event tells of it
-  }
-};
+const until = (what, condition) => untilWithin(patience, what, condition);
 
 const join = async (socket) => {
   const { ok, error } = await socket.timeout(patience).emitWithAck("join", "room");
@@ -122,14 +109,5 @@ const calls = {
   },
 };
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const [name, argument] = JSON.parse(line);
-  let answer;
-  try {
-    answer = { result: (await calls[name](argument)) ?? null };
-  } catch (err) {
-    answer = { error: `${name}: ${err.message}` };
-  }
-  console.log(JSON.stringify(answer));
-}
+await serve(calls);
 for (const { socket } of clients) socket.disconnect();

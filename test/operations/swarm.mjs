@@ -2,29 +2,17 @@
 //
 // Many stock clients at URL, a third each on long-polling, through an upgrade, and on WebSocket alone, and an application at the
 // other address, which is a client too, in the room "inbox". Clients send to that room with acknowledgements and retries: what
-// has been sent must arrive there, whatever happens to nodes meanwhile. Calls come as in clients.mjs.
-import { createInterface } from "node:readline";
-import { createRequire } from "node:module";
-
-const require = createRequire(new URL("../conformance/package.json", import.meta.url));
-const { io } = require("socket.io-client");
+// has been sent must arrive there, whatever happens to nodes meanwhile. calls.mjs tells how they are told what to do.
+import { io, kinds, serve, tag, until as untilWithin } from "./calls.mjs";
 
 const [url, application] = process.argv.slice(2);
 const patience = 60_000;
-const kinds = { polling: ["polling"], upgrade: ["polling", "websocket"], websocket: ["websocket"] };
 const roomSize = 10;
 const clients = [];
 let troubles = []; // failed attempts to connect, since they were last asked for
 let outages = []; // from being disconnected to being in its room again, likewise
 
-const tag = (socket) => socket.io.engine?.id?.split(".").at(-1);
-
-const until = async (what, condition) => {
-  for (const deadline = Date.now() + patience; !condition(); ) {
-    if (Date.now() > deadline) throw new Error(`still not: ${what()}`);
-    await new Promise((resolve) => setTimeout(resolve, 5)); // no event tells of it
-  }
-};
+const until = (what, condition) => untilWithin(patience, what, condition);
 
 const call = async (socket, ...args) => {
   const { ok, error } = await socket.emitWithAck(...args);
@@ -155,15 +143,6 @@ const calls = {
   },
 };
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const [name, argument] = JSON.parse(line);
-  let answer;
-  try {
-    answer = { result: (await calls[name](argument)) ?? null };
-  } catch (err) {
-    answer = { error: `${name}: ${err.message}` };
-  }
-  console.log(JSON.stringify(answer));
-}
+await serve(calls);
 for (const { socket } of clients) socket.disconnect();
 app.disconnect();
