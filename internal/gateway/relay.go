@@ -57,9 +57,9 @@ type presence struct {
 	Member member `json:"member"`
 }
 
-// membersTimeout is how long the answer to a join waits for other nodes to say who is there. One that has just died, and is not
-// known to have, is waited for in vain.
-const membersTimeout = time.Second
+// joinTimeout is how long the answer to a join waits: until the bus brings what is said in the room, and for other nodes to say
+// who is there. One that has just died, and is not known to have, is waited for in vain.
+const joinTimeout = time.Second
 
 const (
 	maxMembers  = 100
@@ -246,6 +246,8 @@ func (rl *relay) join(ctx context.Context, s *sio.Socket, args sio.Args) (reply,
 	case !identityOf(ctx).joins.Allow():
 		return reply{}, errRate
 	}
+	asking, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
 	if !s.In(room) {
 		n := 0
 		for range s.Rooms() {
@@ -258,11 +260,11 @@ func (rl *relay) join(ctx context.Context, s *sio.Socket, args sio.Args) (reply,
 		if !s.In(room) { // the client has gone meanwhile, and will not be seen to leave
 			return reply{}, sio.ErrDisconnected
 		}
+		// Before anybody knows that it is here, it gets what they say. If not in time, that is the adapter's to report.
+		_ = s.Namespace().AwaitRooms(asking, room)
 		rl.tell(ctx, s, room, "join")
 	}
-	ctx, cancel := context.WithTimeout(ctx, membersTimeout)
-	defer cancel()
-	sockets, err := s.Namespace().In(room).FetchSockets(ctx)
+	sockets, err := s.Namespace().In(room).FetchSockets(asking)
 	if err != nil && len(sockets) == 0 {
 		return reply{}, errInternal
 	}

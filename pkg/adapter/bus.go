@@ -36,4 +36,7 @@ type RoomBus interface {
 	// RoomChanged is [sio.RoomWatcher.RoomChanged], and [sio.SocketWatcher.SocketChanged]. It does not block. Rooms that
 	// had members before Open are the bus's own concern ([sio.Local.Rooms], [sio.Local.IDs]).
 	RoomChanged(room string)
+	// AwaitRooms returns when those of rooms that have members on this node are subscribed, or with an error when ctx is done
+	// or the link fails.
+	AwaitRooms(ctx context.Context, rooms []string) error
 }

@@ -92,6 +92,7 @@ var (
 	_ sio.Adapter       = (*cluster)(nil)
 	_ sio.RoomWatcher   = (*cluster)(nil)
 	_ sio.SocketWatcher = (*cluster)(nil)
+	_ sio.RoomAwaiter   = (*cluster)(nil)
 )
 
 // Broadcast implements sio.Adapter.

@@ -260,6 +260,8 @@ func TestCloseIsBounded(t *testing.T) {
 	})
 }
 
+var errAwaited = errors.New("not yet")
+
 // roomBus is a bus that subscribes to rooms, and takes its time to open.
 type roomBus struct {
 	failing
@@ -268,6 +270,11 @@ type roomBus struct {
 }
 
 func (b *roomBus) RoomChanged(room string) { b.rooms.Add(room) }
+
+func (b *roomBus) AwaitRooms(_ context.Context, rooms []string) error {
+	b.rooms.Add("await " + strings.Join(rooms, ","))
+	return errAwaited
+}
 
 func (b *roomBus) Run(ctx context.Context, _ func(*adapter.Message)) error {
 	<-ctx.Done()
@@ -291,6 +298,9 @@ func TestRoomsThatChangeWhileTheBusIsOpened(t *testing.T) {
 			}, nil)})
 		c := srv.Client("/", "before", "left")
 		time.Sleep(time.Second)
+		if err := srv.Of("/").AwaitRooms(t.Context(), "before"); !errors.Is(err, adapter.ErrDown) {
+			t.Error(err)
+		}
 		c.Socket().Join("meanwhile")
 		c.Socket().Leave("left")
 		close(b.open)
@@ -303,6 +313,12 @@ func TestRoomsThatChangeWhileTheBusIsOpened(t *testing.T) {
 		}
 		c.Socket().Join("after")
 		if got := b.rooms.All(); got[len(got)-1] != "after" {
+			t.Errorf("then %q", got)
+		}
+		if err := srv.Of("/").AwaitRooms(t.Context(), "a", "b"); !errors.Is(err, errAwaited) {
+			t.Error(err)
+		}
+		if got := b.rooms.All(); got[len(got)-1] != "await a,b" {
 			t.Errorf("then %q", got)
 		}
 	})

@@ -133,5 +133,14 @@ func (c *cluster) RoomChanged(room string) {
 	}
 }
 
+// AwaitRooms implements sio.RoomAwaiter.
+func (c *cluster) AwaitRooms(ctx context.Context, rooms []string) error {
+	l := c.link.Load()
+	if l.rooms == nil {
+		return l.err
+	}
+	return l.rooms.AwaitRooms(ctx, rooms)
+}
+
 // SocketChanged implements sio.SocketWatcher.
 func (c *cluster) SocketChanged(id string) { c.RoomChanged(id) }

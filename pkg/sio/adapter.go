@@ -56,6 +56,12 @@ type SocketWatcher interface {
 	SocketChanged(id string)
 }
 
+// RoomAwaiter is what a RoomWatcher implements that learns of rooms a moment after they have changed.
+type RoomAwaiter interface {
+	// AwaitRooms is [Namespace.AwaitRooms].
+	AwaitRooms(ctx context.Context, rooms []string) error
+}
+
 // Recoverer is what an Adapter implements that can give a client its session back (§"Connection state recovery").
 type Recoverer interface {
 	// Restore takes out the session that a client claims, or returns nil. offset is that of the last event that the

@@ -72,6 +72,15 @@ func (ns *Namespace) Sockets() iter.Seq[*Socket] {
 // Adapter returns the adapter.
 func (ns *Namespace) Adapter() Adapter { return ns.adapter }
 
+// AwaitRooms returns when what other nodes emit to rooms reaches the sockets of this node that have joined them. With most
+// adapters that is at once. With an error, that of ctx or of the adapter, it may not hold yet: the adapter goes on trying.
+func (ns *Namespace) AwaitRooms(ctx context.Context, rooms ...string) error {
+	if w, ok := ns.adapter.(RoomAwaiter); ok {
+		return w.AwaitRooms(ctx, rooms)
+	}
+	return nil
+}
+
 func (ns *Namespace) all() Broadcast { return Broadcast{ns: ns} }
 
 // To selects the sockets of rooms.

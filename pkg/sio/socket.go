@@ -98,7 +98,8 @@ func (s *Socket) SetData(v any) {
 	s.data = v
 }
 
-// Join puts the socket into rooms. It does nothing once the socket is disconnected.
+// Join puts the socket into rooms. It does nothing once the socket is disconnected. What this node emits reaches the socket from
+// then on, what other nodes emit may need a moment: see [Namespace.AwaitRooms].
 func (s *Socket) Join(rooms ...string) {
 	for _, room := range rooms {
 		if room != s.id { // its own room, which it is always in

@@ -70,7 +70,7 @@ func (o *ShardedOptions) withDefaults() (Options, Mode) {
 // a channel of ours. The caller closes rdb, after the server.
 //
 // A room's channel is subscribed when the room gets its first member on this node: what other nodes emit to it reaches that
-// member a moment later than it joined. Messages of one node on different channels may overtake each other in a Redis
+// member a moment later than it joined, which [sio.Namespace.AwaitRooms] waits for. Messages of one node on different channels may overtake each other in a Redis
 // Cluster. A slot that moves takes its channels with it, and what is published until they are subscribed on its new master
 // is lost for the nodes that had them.
 func NewSharded(rdb goredis.UniversalClient, opts *ShardedOptions) sio.NewAdapter {
@@ -175,7 +175,7 @@ func (b *sharded) await(ctx context.Context) error {
 	defer timeout.Stop()
 	for {
 		s.mu.Lock()
-		up, heard, rest, moved, refusal := len(b.up) == 2, s.canary.heard, len(b.waits), s.moved, b.refusal
+		up, heard, rest, moved, refusal := len(b.up) == 2, s.canary.heard, len(b.waits), s.movedLocked(), b.refusal
 		s.mu.Unlock()
 		if up && heard && rest == 0 {
 			return nil
@@ -220,6 +220,7 @@ func (b *sharded) close() {
 		s.leaveLocked(b, b.channel(room))
 	}
 	b.rooms = nil
+	s.settledLocked()
 	s.mu.Unlock()
 	b.link.release()
 }
@@ -250,6 +251,45 @@ func (b *sharded) RoomChanged(room string) {
 	if b.hasChannel(room) {
 		b.change(shardRoom{bus: b, room: room})
 	}
+}
+
+// AwaitRooms implements adapter.RoomBus.
+func (b *sharded) AwaitRooms(ctx context.Context, rooms []string) error {
+	for _, room := range rooms {
+		if !b.hasChannel(room) {
+			continue
+		}
+		if err := b.awaitRoom(ctx, room); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *sharded) awaitRoom(ctx context.Context, room string) error {
+	s := b.shards
+	for b.local.HasRoom(room) {
+		s.mu.Lock()
+		_, known := b.rooms[room]
+		ch := s.channels[b.channel(room)]
+		left, moved := b.left, s.movedLocked()
+		up := known && ch != nil && ch.subscribed && ch.asked == ""
+		s.mu.Unlock()
+		switch {
+		case left:
+			return adapter.ErrDown
+		case up:
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-b.failed:
+			return fmt.Errorf("%w: %w", adapter.ErrDown, b.err)
+		case <-ctx.Done():
+			return fmt.Errorf("redis: channel of room %.100q: %w: %w", room, errUnsure, context.Cause(ctx))
+		}
+	}
+	return nil
 }
 
 func (b *sharded) change(r shardRoom) {
@@ -293,6 +333,7 @@ func (b *sharded) compare(r shardRoom) {
 				delete(b.waits, s.channels[channel])
 				s.leaveLocked(b, channel)
 			}
+			s.settledLocked() // nobody needs to wait for it
 		}
 		s.mu.Unlock()
 	}

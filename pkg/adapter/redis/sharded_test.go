@@ -3,6 +3,7 @@ package redis_test
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -200,6 +201,70 @@ func TestShardedRefusedRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitListeners(l, rdb, "socket.io#/#bad7#", 1)
+}
+
+// Who has waited for a room misses nothing that is said in it from then on.
+func TestShardedAwaitRooms(t *testing.T) {
+	eachRedis(t, func(t *testing.T, rdb func() goredis.UniversalClient) {
+		for _, mode := range []redis.Mode{redis.Dynamic, redis.DynamicPrivate, redis.Static} {
+			t.Run(mode.String(), func(t *testing.T) {
+				l := lab.New(t, false)
+				a, b := newSharded(l, rdb(), mode), newSharded(l, rdb(), mode)
+				c, ctx := a.Client("/"), t.Context()
+				for i := range 200 {
+					room := fmt.Sprint("room-", i)
+					c.Socket().Join(room, "and another")
+					if err := a.Of("/").AwaitRooms(ctx, room, "and another", c.ID, "nobody's"); err != nil {
+						t.Fatal(err)
+					}
+					if err := b.To(room).Emit(ctx, room); err != nil {
+						t.Fatal(err)
+					}
+					c.Want(`2["` + room + `"]`)
+					c.Socket().Leave("and another")
+				}
+			})
+		}
+	})
+}
+
+// It ends with the wish, with the membership, and with the server.
+func TestShardedAwaitRoomsInVain(t *testing.T) {
+	l := newLab(t)
+	srv := redistest.Start(t)
+	if _, err := srv.Do("ACL", "SETUSER", "default", "resetchannels", "&socket.io#/#", "&socket.io#/#????????????????#",
+		"&socket.io-canary*"); err != nil {
+		t.Fatal(err)
+	}
+	a := newSharded(l, srv.Client(t), redis.Dynamic)
+	s := a.Client("/").Socket()
+	s.Join("bad")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := a.Of("/").AwaitRooms(ctx, "bad"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), `"bad"`) {
+		t.Error(err)
+	}
+	for _, end := range []struct {
+		what string
+		do   func()
+		want error
+	}{
+		{"left", func() { s.Leave("bad") }, nil},
+		{"killed", srv.Kill, adapter.ErrDown},
+	} {
+		s.Join("bad")
+		got := make(chan error)
+		go func() { got <- a.Of("/").AwaitRooms(t.Context(), "bad") }()
+		select {
+		case err := <-got:
+			t.Fatalf("until it is %s: %v", end.what, err)
+		case <-time.After(50 * time.Millisecond): // it is refused again and again
+		}
+		end.do()
+		if err := <-got; !errors.Is(err, end.want) {
+			t.Errorf("%s: %v", end.what, err)
+		}
+	}
 }
 
 // A server that does not say that all was done is not waited for for ever.

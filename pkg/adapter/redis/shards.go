@@ -81,7 +81,7 @@ type shards struct {
 	changed  map[shardRoom]struct{} // to be compared with what is subscribed
 	homeless []*shardChannel        // to be given to a connection
 	refused  []*shardChannel        // the same, after a pause and a look at who has which slot
-	moved    chan struct{}          // closed, and replaced, when something was settled
+	moved    chan struct{}          // closed when something was settled; nil if nobody waits for that
 	pause    time.Duration          // before the next look at what was refused
 	due      bool                   // that look is
 	looked   time.Time              // when the last one was
@@ -122,8 +122,7 @@ type shardRoom struct {
 func newShards(ctx context.Context, l *link) *shards {
 	s := &shards{
 		link: l, outlets: newOutlets(l.rdb, &l.opts), budget: adapter.NewBudget(l.opts.MaxInboxBytes), epoch: time.Now(),
-		wake: make(chan struct{}, 1), moved: make(chan struct{}),
-		channels: map[string]*shardChannel{}, byAddr: map[string]*shardConn{}, changed: map[shardRoom]struct{}{},
+		wake: make(chan struct{}, 1), channels: map[string]*shardChannel{}, byAddr: map[string]*shardConn{}, changed: map[shardRoom]struct{}{},
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // others use it too
 	s.stop = stop
@@ -153,8 +152,18 @@ func (s *shards) awake() {
 
 // settledLocked tells those who wait that something has changed.
 func (s *shards) settledLocked() {
-	close(s.moved)
-	s.moved = make(chan struct{})
+	if s.moved != nil {
+		close(s.moved)
+		s.moved = nil
+	}
+}
+
+// movedLocked returns what is closed when something has changed.
+func (s *shards) movedLocked() <-chan struct{} {
+	if s.moved == nil {
+		s.moved = make(chan struct{})
+	}
+	return s.moved
 }
 
 // manage runs until ctx is done.
