@@ -30,7 +30,8 @@ type Node struct {
 	mu sync.Mutex
 	// guarded by mu
 	states map[string]error
-	downs  []error // of "/", in turn
+	wasUp  bool    // "/"
+	downs  []error // of "/", in turn, since it was up first, if it was
 }
 
 // NewNode returns a node whose server is yet to be started, with an adapter that has its hooks.
@@ -47,9 +48,14 @@ func (n *Node) Hooks() adapter.Hooks {
 		State: func(ns string, err error) {
 			n.mu.Lock()
 			defer n.mu.Unlock()
+			_, known := n.states[ns]
 			n.states[ns] = err
-			if ns == "/" && err != nil {
+			switch {
+			case ns != "/" || !known: // not open yet
+			case err != nil:
 				n.downs = append(n.downs, err)
+			case !n.wasUp: // by now: a server may have taken its time
+				n.wasUp, n.downs = true, nil
 			}
 		},
 		Closed: func(ns string) {
@@ -91,11 +97,11 @@ func (n *Node) AwaitUp(ns string) {
 	n.lab.Until("the bus is up", func() bool { return n.State(ns) == nil })
 }
 
-// Downs returns why "/" was down, each time, not counting the time before it was up first.
+// Downs returns why "/" was down, each time since it was up first. Of one that never was it says what was in the way.
 func (n *Node) Downs() []error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.Clone(n.downs[min(1, len(n.downs)):])
+	return slices.Clone(n.downs)
 }
 
 // Says waits until the bus of "/" is down for a reason that has text.
@@ -104,7 +110,7 @@ func (n *Node) Says(text string) {
 	n.lab.Until("down: "+text, func() bool { err := n.State("/"); return err != nil && strings.Contains(err.Error(), text) })
 }
 
-// AwaitDown waits until "/" has been down for the nth time, not counting the time before it was up first.
+// AwaitDown waits until Downs tells of the nth time, and returns the reason.
 func (n *Node) AwaitDown(times int) error {
 	n.lab.Helper()
 	n.lab.Until("the bus goes down", func() bool { return len(n.Downs()) >= times })
