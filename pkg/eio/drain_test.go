@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -295,6 +296,24 @@ func TestPostLongAfterTheEnd(t *testing.T) {
 			t.Errorf("%d are remembered", n)
 		}
 		wantResponse(t, first.post("4"), http.StatusBadRequest, `{"code":1,"message":"Session ID unknown"}`)
+	})
+}
+
+// A WebSocket has no requests that could be late, also if its client has not taken what was queued before the close frame.
+func TestNoRequestAfterTheEndOfAWebSocket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, &eio.Options{MaxAge: 10 * time.Second, PingInterval: 5 * time.Second, WriteTimeout: time.Hour}, 256)
+		c := l.ws()
+		c.text() // a ping
+		c.send("3")
+		if err := c.peer.s.Send(text(strings.Repeat("x", 800))); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		c.peer.wantEnd(t, eio.ReasonConnectionAge)
+		if n := l.Departed(); n != 0 {
+			t.Errorf("%d are remembered", n)
+		}
 	})
 }
 
