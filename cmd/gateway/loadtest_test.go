@@ -198,25 +198,9 @@ func TestLoadtestInterrupt(t *testing.T) {
 
 // The command works with the official server too. The gateway's relay does not acknowledge unknown events, this does.
 func TestLoadtestOfficialServer(t *testing.T) {
-	const script = "../../bench/node/server.mjs"
-	if _, err := os.Stat(filepath.Join(filepath.Dir(script), "node_modules/socket.io")); err != nil {
-		if os.Getenv("SIO_TEST_REQUIRE") != "" {
-			t.Fatal("run make npm")
-		}
-		t.Skip("socket.io is missing: run make npm")
-	}
-	cmd := exec.Command("node", script)
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	const dir = "../../bench/node"
+	cmd := siotest.Node(t.Context(), t, dir, []string{"socket.io"}, dir+"/server.mjs")
+	stdin, stdout := siotest.Pipes(t, cmd)
 	defer func() { _ = cmd.Wait() }()
 	defer stdin.Close() // which ends it
 	addr, err := bufio.NewReader(stdout).ReadString('\n')

@@ -53,7 +53,6 @@ http {
 
 // The same behind nginx, with connections kept to the nodes and without.
 func TestForwardingBehindNginx(t *testing.T) {
-	needStockClients(t)
 	if _, err := exec.LookPath("nginx"); err != nil {
 		siotest.Missing(t, "nginx is missing: run scripts/need nginx")
 	}

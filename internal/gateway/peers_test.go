@@ -11,8 +11,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -292,11 +290,8 @@ func TestForwardingUntilTheEnd(t *testing.T) {
 	b.shutdown()
 }
 
-const modules = "../../test/conformance/node_modules"
-
 // The stock client, over each transport and through an upgrade, with each request at another node.
 func TestForwardingStockClients(t *testing.T) {
-	needStockClients(t)
 	g := newGrid(t)
 	a, b, c := g.start("RELAY=true"), g.start("RELAY=true"), g.start("RELAY=true")
 	lb := newBalancer(t, a, b, c)
@@ -307,42 +302,22 @@ func TestForwardingStockClients(t *testing.T) {
 	})
 }
 
-func needStockClients(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("node"); err != nil {
-		siotest.Missing(t, "node is missing: run scripts/need nodejs")
-	}
-	if _, err := os.Stat(filepath.Join(modules, "socket.io-client")); err != nil {
-		siotest.Missing(t, "socket.io-client is missing: run make npm")
-	}
-}
-
 // stockClients talk to each other through a balancer. look is called when they have, and before they leave: a polling client
 // that leaves may poll once more, with or without a hop.
 func stockClients(t *testing.T, base string, look func()) {
 	t.Helper()
-	abs, err := filepath.Abs(modules)
+	const conformance = "../../test/conformance"
+	modules, err := filepath.Abs(conformance + "/node_modules")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", "testdata/forwarding.cjs", base)
-	cmd.Env = append(os.Environ(), "NODE_PATH="+abs, "NO_PROXY=*", "no_proxy=*")
-	cmd.WaitDelay = 5 * time.Second
+	cmd := siotest.Node(ctx, t, conformance, []string{"socket.io-client"}, "testdata/forwarding.cjs", base)
+	cmd.Env = append(cmd.Env, "NODE_PATH="+modules)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	stdin, stdout := siotest.Pipes(t, cmd)
 	said, _ := bufio.NewReader(stdout).ReadString('\n') // empty if it has failed
 	look()
 	_ = stdin.Close() // it has ended, or does so now

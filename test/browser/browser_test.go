@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/seed-0b620db0/patchbay/internal/gateway"
+	"github.com/seed-0b620db0/patchbay/internal/siotest"
 )
 
 const stopTimeout = 10 * time.Second
@@ -53,7 +53,9 @@ func startGateway(t *testing.T) string {
 }
 
 func TestPlayground(t *testing.T) {
-	requireTools(t)
+	if _, err := exec.LookPath(chromium()); err != nil {
+		siotest.Missing(t, chromium()+" is missing: run scripts/need chromium, or set CHROMIUM")
+	}
 	for name, start := range servers {
 		t.Run(name, func(t *testing.T) { drive(t, start(t)) })
 	}
@@ -61,9 +63,8 @@ func TestPlayground(t *testing.T) {
 
 func drive(t *testing.T, url string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "node", "--test-reporter=./reporter.mjs", "playground.test.mjs")
-	cmd.Env = append(os.Environ(), "PLAYGROUND_URL="+url, "CHROMIUM="+chromium())
-	stdout := startNode(t, cmd)
+	cmd, stdout := startScript(t, []string{"PLAYGROUND_URL=" + url, "CHROMIUM=" + chromium()},
+		"--test-reporter=./reporter.mjs", "playground.test.mjs")
 	tests := 0
 	lines := bufio.NewScanner(stdout)
 	lines.Buffer(nil, 1<<20)
@@ -103,8 +104,7 @@ func drive(t *testing.T, url string) {
 
 func startMockRelay(t *testing.T) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "node", "mock-relay.mjs")
-	stdout := startNode(t, cmd)
+	cmd, stdout := startScript(t, nil, "mock-relay.mjs")
 	t.Cleanup(func() {
 		// The test's context has ended by now, which stops the process; its error is that of the context.
 		if err := cmd.Wait(); err != nil && !errors.Is(err, t.Context().Err()) {
@@ -118,39 +118,17 @@ func startMockRelay(t *testing.T) string {
 	return strings.TrimSpace(url)
 }
 
-// startNode starts cmd and returns its output. The end of its context interrupts it; should the test binary be killed, it
-// ends with its standard input, which is held open until it has been waited for.
-func startNode(t *testing.T, cmd *exec.Cmd) io.Reader {
+// startScript starts a script and returns its output. The end of the test's context interrupts it; should the test binary be
+// killed, it ends with its standard input, which is held open until it has been waited for.
+func startScript(t *testing.T, env []string, args ...string) (*exec.Cmd, io.Reader) {
 	t.Helper()
+	cmd := siotest.Node(t.Context(), t, ".", []string{"playwright-core", "socket.io"}, args...)
+	cmd.Env = append(cmd.Env, env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = stopTimeout
 	cmd.Stderr = t.Output()
-	if _, err := cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return stdout
-}
-
-func requireTools(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("node"); err != nil {
-		t.Fatal("node is missing; run: apt-get install nodejs npm")
-	}
-	if _, err := exec.LookPath(chromium()); err != nil {
-		t.Fatalf("%s is missing; run: apt-get install chromium, or set CHROMIUM", chromium())
-	}
-	for _, name := range []string{"playwright-core", "socket.io"} {
-		if _, err := os.Stat("node_modules/" + name); errors.Is(err, fs.ErrNotExist) {
-			t.Fatalf("%s is missing; run: cd test/browser && npm ci --ignore-scripts", name)
-		}
-	}
+	_, stdout := siotest.Pipes(t, cmd)
+	return cmd, stdout
 }
 
 func chromium() string {

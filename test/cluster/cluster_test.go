@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-0b620db0/patchbay/internal/pgtest"
 	"github.com/seed-0b620db0/patchbay/internal/redistest"
+	"github.com/seed-0b620db0/patchbay/internal/siotest"
 	"github.com/seed-0b620db0/patchbay/test/cluster/node"
 )
 
@@ -114,16 +115,7 @@ func runFleet(t *testing.T, s suite, busURL string, nodes []string) {
 	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	if _, err := cmd.StdinPipe(); err != nil { // held until it has ended: it and its nodes end with their stdin
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	_, stdout := siotest.Pipes(t, cmd) // the input is held until it has ended: it and its nodes end with that
 	err = report(t, stdout)
 	if err := cmd.Wait(); err != nil && !t.Failed() {
 		t.Errorf("node: %v", err)
@@ -136,20 +128,10 @@ func runFleet(t *testing.T, s suite, busURL string, nodes []string) {
 	}
 }
 
-// javaScript returns a command, after making sure that it can run.
+// javaScript returns a command that runs a script.
 func javaScript(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	if _, err := exec.LookPath("node"); err != nil {
-		t.Fatal("node is missing: install Node.js 18 or newer, then run `npm ci` in test/cluster")
-	}
-	if _, err := os.Stat("node_modules/socket.io"); err != nil {
-		t.Fatal("packages are missing: run `npm ci` in test/cluster")
-	}
-	cmd := exec.CommandContext(ctx, "node", args...)
-	// A client must not be kept from the loopback by a proxy that the environment names.
-	cmd.Env = append(os.Environ(), "NO_PROXY=*", "no_proxy=*")
-	cmd.WaitDelay = 5 * time.Second
-	return cmd
+	return siotest.Node(ctx, t, ".", []string{"socket.io"}, args...)
 }
 
 // report makes subtests of the lines of reporter.mjs.

@@ -55,17 +55,7 @@ func startPeer(t *testing.T, kind, name, adapter, busURL string) *peer {
 	}
 	cmd.Env = append(cmd.Environ(), "CLUSTER_NODE="+kind)
 	cmd.Stderr = t.Output()
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	in, out := siotest.Pipes(t, cmd)
 	p := &peer{name: name, cmd: cmd, in: in, done: make(chan struct{}), pending: map[int]chan<- answer{}}
 	go p.read(out) // ends with the process
 	t.Cleanup(func() {

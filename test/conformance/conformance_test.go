@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-0b620db0/patchbay/internal/siotest"
 )
 
 const fileTimeout = 5 * time.Minute
@@ -55,22 +57,10 @@ func readFile(t *testing.T, name string) string {
 	return string(b)
 }
 
-// node returns a command, after making sure that it can run.
+// node returns a command that runs a script.
 func node(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	if _, err := exec.LookPath("node"); err != nil {
-		t.Fatal("node is missing: install Node.js 18 or newer, then run `npm ci` in test/conformance")
-	}
-	for _, name := range []string{"socket.io", "socket.io-client", "engine.io-client"} {
-		if _, err := os.Stat(filepath.Join("node_modules", name)); err != nil {
-			t.Fatalf("%s is missing: run `npm ci` in test/conformance", name)
-		}
-	}
-	cmd := exec.CommandContext(ctx, "node", args...)
-	// A client must not be kept from the loopback by a proxy that the environment names.
-	cmd.Env = append(os.Environ(), "NO_PROXY=*", "no_proxy=*")
-	cmd.WaitDelay = 5 * time.Second
-	return cmd
+	return siotest.Node(ctx, t, ".", []string{"socket.io", "socket.io-client", "engine.io-client"}, args...)
 }
 
 // startOfficial starts the control, which ends when its standard input does, and returns its URLs by server.
@@ -79,17 +69,7 @@ func startOfficial(t *testing.T) map[string]string {
 	cmd := node(t.Context(), t, "official.mjs")
 	cmd.Env = append(cmd.Env, "CONFORMANCE_SERVERS="+readFile(t, "servers.json"))
 	cmd.Stderr = t.Output()
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	stdin, stdout := siotest.Pipes(t, cmd)
 	t.Cleanup(func() {
 		_ = stdin.Close() // already closed when the process has ended by itself; Wait tells
 		// The context of the test has ended by now and killed what did not end by itself.

@@ -6,16 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/seed-0b620db0/patchbay/internal/siotest"
 )
-
-const module = "../conformance/node_modules/socket.io-client"
 
 // clients are stock ones: see clients.mjs.
 type clients struct {
@@ -33,28 +28,10 @@ func startClients(t *testing.T, base string) *clients {
 // startScript runs a script that takes calls.
 func startScript(t *testing.T, args ...string) *clients {
 	t.Helper()
-	if _, err := exec.LookPath("node"); err != nil {
-		siotest.Missing(t, "node is missing: run scripts/need nodejs")
-	}
-	if _, err := os.Stat(module); err != nil {
-		siotest.Missing(t, "socket.io-client is missing: run make npm")
-	}
-	cmd := exec.CommandContext(t.Context(), "node", args...)
-	cmd.Env = append(os.Environ(), "NO_PROXY=*", "no_proxy=*")
-	cmd.WaitDelay = 5 * time.Second
+	cmd := siotest.Node(t.Context(), t, "../conformance", []string{"socket.io-client"}, args...)
 	var stderr bytes.Buffer // read when it has ended
 	cmd.Stderr = &stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	stdin, stdout := siotest.Pipes(t, cmd)
 	c := &clients{t: t, stdin: stdin, lines: bufio.NewScanner(stdout)}
 	c.lines.Buffer(nil, 16<<20)
 	t.Cleanup(func() {
