@@ -70,9 +70,9 @@ func (o *ShardedOptions) withDefaults() (Options, Mode) {
 // a channel of ours. The caller closes rdb, after the server.
 //
 // A room's channel is subscribed when the room gets its first member on this node: what other nodes emit to it reaches that
-// member a moment later than it joined, which [sio.Namespace.AwaitRooms] waits for. Messages of one node on different channels may overtake each other in a Redis
-// Cluster. A slot that moves takes its channels with it, and what is published until they are subscribed on its new master
-// is lost for the nodes that had them.
+// member a moment later than it joined, which [sio.Namespace.AwaitRooms] waits for. Messages of one node on different channels
+// may overtake each other in a Redis Cluster. A slot that moves takes its channels with it, and what is published until they are
+// subscribed on its new master is lost for the nodes that had them.
 func NewSharded(rdb goredis.UniversalClient, opts *ShardedOptions) sio.NewAdapter {
 	o, mode := opts.withDefaults()
 	l := newShardLink(rdb, o)
@@ -268,7 +268,7 @@ func (b *sharded) AwaitRooms(ctx context.Context, rooms []string) error {
 
 func (b *sharded) awaitRoom(ctx context.Context, room string) error {
 	s := b.shards
-	for b.local.HasRoom(room) {
+	for {
 		s.mu.Lock()
 		_, known := b.rooms[room]
 		ch := s.channels[b.channel(room)]
@@ -278,7 +278,7 @@ func (b *sharded) awaitRoom(ctx context.Context, room string) error {
 		switch {
 		case left:
 			return adapter.ErrDown
-		case up:
+		case up || !b.local.HasRoom(room): // if it is left after this, compare tells
 			return nil
 		}
 		select {
@@ -289,7 +289,6 @@ func (b *sharded) awaitRoom(ctx context.Context, room string) error {
 			return fmt.Errorf("redis: channel of room %.100q: %w: %w", room, errUnsure, context.Cause(ctx))
 		}
 	}
-	return nil
 }
 
 func (b *sharded) change(r shardRoom) {
@@ -333,7 +332,9 @@ func (b *sharded) compare(r shardRoom) {
 				delete(b.waits, s.channels[channel])
 				s.leaveLocked(b, channel)
 			}
-			s.settledLocked() // nobody needs to wait for it
+		}
+		if !has {
+			s.settledLocked() // who waits for it need not
 		}
 		s.mu.Unlock()
 	}

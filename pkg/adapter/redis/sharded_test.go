@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -226,6 +227,25 @@ func TestShardedAwaitRooms(t *testing.T) {
 			})
 		}
 	})
+}
+
+// Nobody waits for a room that has been left again.
+func TestShardedAwaitRoomsThatAreLeft(t *testing.T) {
+	l := newLab(t)
+	a := newSharded(l, redistest.Start(t).Client(t), redis.Dynamic)
+	s := a.Client("/").Socket()
+	ctx, cancel := context.WithTimeout(t.Context(), siotest.Patience)
+	defer cancel()
+	for range 2000 {
+		s.Join("room")
+		done := make(chan error, 1)
+		go func() { done <- a.Of("/").AwaitRooms(ctx, "room") }()
+		runtime.Gosched()
+		s.Leave("room")
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // It ends with the wish, with the membership, and with the server.
