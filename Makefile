@@ -62,8 +62,8 @@ monitoring: ## check the alert rules and the dashboard, and have a real Promethe
 lint: ## vet, linters, formatting, tidy modules, and what scripts/check knows
 	go vet ./...
 	cd test/k8s && go vet -tags live ./...
-	$(TOOL) golangci-lint run
-	cd test/k8s && go tool -modfile=../../tools/go.mod golangci-lint run --build-tags live
+	$(TOOL) golangci-lint run --allow-parallel-runners
+	cd test/k8s && go tool -modfile=../../tools/go.mod golangci-lint run --allow-parallel-runners --build-tags live
 	go mod tidy -diff
 	cd test/k8s && go mod tidy -diff
 	scripts/check
