@@ -218,7 +218,7 @@ func TestStreamsWrongType(t *testing.T) {
 	a.AwaitUp("/")
 	c := a.Client("/")
 	b := newStreamsNode(l, s.Client(t), redis.StreamsOptions{})
-	l.Eventually(b, c, 0)
+	next := l.Eventually(b, c, 0) + 1
 
 	must(t, rdb.Set(t.Context(), "socket.io", "x", 0).Err())
 	l.Until("told", func() bool { err := a.State("/"); return err != nil && strings.Contains(err.Error(), "WRONGTYPE") })
@@ -227,7 +227,7 @@ func TestStreamsWrongType(t *testing.T) {
 	}
 	must(t, rdb.Del(t.Context(), "socket.io").Err())
 	a.AwaitUp("/")
-	l.Eventually(b, c, 0)
+	l.Eventually(b, c, next)
 }
 
 // Who may not read says so, even if all else works.

@@ -150,21 +150,20 @@ func Number(packet string) (i int, ok bool) {
 	return i, err == nil
 }
 
-// Eventually emits numbers from one node, from start, until a client of another has one of them, and returns it.
-func (l *Lab) Eventually(from *Node, to *Client, start int) int {
+// Eventually emits numbers from one node, from start, until a client of another has one of them, and returns the last. What comes
+// late of those before start does not count, so the next call is to start above that.
+func (l *Lab) Eventually(from *Node, to *Client, start int) (last int) {
 	l.Helper()
-	got := -1
+	last = start - 1
 	l.Until("delivery", func() bool {
-		_ = from.Emit(l.Context(), Numbered, start) // while it is down
-		start++
-		for _, p := range to.Take() {
-			if i, ok := Number(p); ok {
-				got = i
-			}
-		}
-		return got >= 0
+		last++
+		_ = from.Emit(l.Context(), Numbered, last) // while it is down
+		return slices.ContainsFunc(to.Take(), func(p string) bool {
+			i, ok := Number(p)
+			return ok && i >= start
+		})
 	})
-	return got
+	return last
 }
 
 // Increasing takes numbers until one is over limit, and fails unless each is larger than the one before.
