@@ -318,7 +318,8 @@ func (s *day) kill(c *clients) {
 	c.call("talk", 2, nil)
 }
 
-// burst opens more sessions than one address may, all at once, and returns a client there.
+// burst opens more sessions than one address may, all at once, and returns a client there. It may open 1000; HAProxy estimates
+// where one period of ten seconds has just become the next.
 func burst(f *front, asJSON bool) *http.Client {
 	t := f.l.t
 	t.Helper()
@@ -348,7 +349,7 @@ func burst(f *front, asJSON bool) *http.Client {
 		})
 	}
 	all.Wait()
-	if ok.Load() < 1000 || limited.Load() == 0 {
+	if ok.Load() < 990 || limited.Load() == 0 {
 		t.Errorf("of 1600 sessions %d were opened, %d refused", ok.Load(), limited.Load())
 	}
 	return greedy
