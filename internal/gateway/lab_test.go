@@ -337,7 +337,12 @@ type meta struct {
 // published splits an event into its arguments, without the name, and its meta.
 func (p *peer) published(event string) (args []json.RawMessage, m meta) {
 	p.t.Helper()
-	got := p.event()
+	return p.parse(event, p.event())
+}
+
+// parse is published of an event that has been read.
+func (p *peer) parse(event, got string) (args []json.RawMessage, m meta) {
+	p.t.Helper()
 	if err := json.Unmarshal([]byte(got), &args); err != nil || len(args) < 2 || string(args[0]) != fmt.Sprintf("%q", event) {
 		p.t.Fatalf("want %q, got %s", event, got)
 	}

@@ -313,7 +313,10 @@ func stockClients(t *testing.T, base string, look func()) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := siotest.Node(ctx, t, conformance, []string{"socket.io-client"}, "testdata/forwarding.cjs", base)
+	cmd, err := siotest.NodeJS(ctx, conformance, []string{"socket.io-client"}, "testdata/forwarding.cjs", base)
+	if err != nil {
+		siotest.Missing(t, err.Error())
+	}
 	cmd.Env = append(cmd.Env, "NODE_PATH="+modules)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

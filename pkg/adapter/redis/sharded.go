@@ -270,15 +270,17 @@ func (b *sharded) awaitRoom(ctx context.Context, room string) error {
 	s := b.shards
 	for {
 		s.mu.Lock()
-		_, known := b.rooms[room]
-		ch := s.channels[b.channel(room)]
-		left, moved := b.left, s.movedLocked()
-		up := known && ch != nil && ch.subscribed && ch.asked == ""
-		s.mu.Unlock()
-		switch {
-		case left:
+		if b.left {
+			s.mu.Unlock()
 			return adapter.ErrDown
-		case up || !b.local.HasRoom(room): // if it is left after this, compare tells
+		}
+		if _, known := b.rooms[room]; known && s.channels[b.channel(room)].upLocked() {
+			s.mu.Unlock()
+			return nil
+		}
+		moved := s.movedLocked()
+		s.mu.Unlock()
+		if !b.local.HasRoom(room) { // if it is left after this, compare tells
 			return nil
 		}
 		select {

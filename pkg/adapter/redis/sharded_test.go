@@ -180,14 +180,22 @@ func TestShardedNeedsRedis7(t *testing.T) {
 	startSharded(l, srv.Client(t), redis.ShardedOptions{Timeout: 200 * time.Millisecond}).Says(redis.ErrOldRedis.Error())
 }
 
+// allowChannels has Redis refuse all channels but those that a namespace cannot be without, and more.
+func allowChannels(t *testing.T, srv *redistest.Server, more ...any) {
+	t.Helper()
+	if _, err := srv.Do(append([]any{
+		"ACL", "SETUSER", "default", "resetchannels", "&socket.io#/#", "&socket.io#/#????????????????#",
+		"&socket.io-canary*",
+	}, more...)...); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A channel that Redis refuses does not take others with it.
 func TestShardedRefusedRoom(t *testing.T) {
 	l := newLab(t)
 	srv := redistest.Start(t)
-	if _, err := srv.Do("ACL", "SETUSER", "default", "resetchannels", "&socket.io#/#", "&socket.io#/#????????????????#",
-		"&socket.io-canary*", "&socket.io#/#good*#"); err != nil {
-		t.Fatal(err)
-	}
+	allowChannels(t, srv, "&socket.io#/#good*#")
 	rdb := srv.Client(t)
 	a := newSharded(l, rdb, redis.Dynamic)
 	c := a.Client("/")
@@ -252,10 +260,7 @@ func TestShardedAwaitRoomsThatAreLeft(t *testing.T) {
 func TestShardedAwaitRoomsInVain(t *testing.T) {
 	l := newLab(t)
 	srv := redistest.Start(t)
-	if _, err := srv.Do("ACL", "SETUSER", "default", "resetchannels", "&socket.io#/#", "&socket.io#/#????????????????#",
-		"&socket.io-canary*"); err != nil {
-		t.Fatal(err)
-	}
+	allowChannels(t, srv)
 	a := newSharded(l, srv.Client(t), redis.Dynamic)
 	s := a.Client("/").Socket()
 	s.Join("bad")
@@ -263,6 +268,16 @@ func TestShardedAwaitRoomsInVain(t *testing.T) {
 	defer cancel()
 	if err := a.Of("/").AwaitRooms(ctx, "bad"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), `"bad"`) {
 		t.Error(err)
+	}
+	refused := func() (n int) {
+		stats, err := srv.Do("INFO", "commandstats")
+		must(t, err)
+		_, subscribe, _ := strings.Cut(fmt.Sprint(stats), "cmdstat_ssubscribe:")
+		_, count, _ := strings.Cut(subscribe, "rejected_calls=")
+		if _, err := fmt.Sscan(count, &n); err != nil {
+			t.Fatalf("%v: %s", err, stats)
+		}
+		return n
 	}
 	for _, end := range []struct {
 		what string
@@ -273,12 +288,14 @@ func TestShardedAwaitRoomsInVain(t *testing.T) {
 		{"killed", srv.Kill, adapter.ErrDown},
 	} {
 		s.Join("bad")
-		got := make(chan error)
+		got := make(chan error, 1)
 		go func() { got <- a.Of("/").AwaitRooms(t.Context(), "bad") }()
+		before := refused()
+		l.Until("refused again, and again", func() bool { return refused() > before+1 })
 		select {
 		case err := <-got:
 			t.Fatalf("until it is %s: %v", end.what, err)
-		case <-time.After(50 * time.Millisecond): // it is refused again and again
+		default:
 		}
 		end.do()
 		if err := <-got; !errors.Is(err, end.want) {

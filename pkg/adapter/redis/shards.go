@@ -101,6 +101,9 @@ type shardChannel struct {
 	placing    bool         // it is in homeless or refused
 }
 
+// upLocked tells whether what is published on the channel comes, and goes on coming.
+func (ch *shardChannel) upLocked() bool { return ch.subscribed && ch.asked == "" }
+
 // shardTaker takes what comes on channels. All but Take are called under shards.mu.
 type shardTaker interface {
 	sink
@@ -241,7 +244,7 @@ func (s *shards) enterLocked(t shardTaker, name string) *shardChannel {
 	}
 	ch.takers = append(slices.Clip(ch.takers), t)
 	switch {
-	case ch.subscribed && ch.asked == "":
+	case ch.upLocked():
 		t.subscribed(ch)
 	case ch.conn != nil:
 		ch.conn.lookLocked(ch)
