@@ -199,7 +199,10 @@ func TestLoadtestInterrupt(t *testing.T) {
 // The command works with the official server too. The gateway's relay does not acknowledge unknown events, this does.
 func TestLoadtestOfficialServer(t *testing.T) {
 	const dir = "../../bench/node"
-	cmd := siotest.Node(t.Context(), t, dir, []string{"socket.io"}, dir+"/server.mjs")
+	cmd, err := siotest.NodeJS(t.Context(), dir, []string{"socket.io"}, dir+"/server.mjs")
+	if err != nil {
+		siotest.Missing(t, err.Error())
+	}
 	stdin, stdout := siotest.Pipes(t, cmd)
 	defer func() { _ = cmd.Wait() }()
 	defer stdin.Close() // which ends it

@@ -6,7 +6,7 @@
 // [New] makes a [Client] for one session over long-polling; [Client.Dial] opens a WebSocket, which is a
 // new session or, once the client has a sid, the probe of an upgrade. [Listen] gives a listener in
 // memory whose connections may be used inside a testing/synctest bubble. [LeakCheck] fails a test that
-// leaves goroutines behind. [Node] and [Pipes] start scripts of stock clients and of official servers.
+// leaves goroutines behind. [NodeJS] and [Pipes] start scripts of stock clients and of official servers.
 //
 // # Concurrency
 //

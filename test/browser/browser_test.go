@@ -54,7 +54,7 @@ func startGateway(t *testing.T) string {
 
 func TestPlayground(t *testing.T) {
 	if _, err := exec.LookPath(chromium()); err != nil {
-		siotest.Missing(t, chromium()+" is missing: run scripts/need chromium, or set CHROMIUM")
+		t.Fatalf("%s is missing; run scripts/need chromium, or set CHROMIUM", chromium())
 	}
 	for name, start := range servers {
 		t.Run(name, func(t *testing.T) { drive(t, start(t)) })
@@ -122,7 +122,10 @@ func startMockRelay(t *testing.T) string {
 // killed, it ends with its standard input, which is held open until it has been waited for.
 func startScript(t *testing.T, env []string, args ...string) (*exec.Cmd, io.Reader) {
 	t.Helper()
-	cmd := siotest.Node(t.Context(), t, ".", []string{"playwright-core", "socket.io"}, args...)
+	cmd, err := siotest.NodeJS(t.Context(), ".", []string{"playwright-core", "socket.io"}, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = stopTimeout

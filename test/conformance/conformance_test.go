@@ -60,7 +60,11 @@ func readFile(t *testing.T, name string) string {
 // node returns a command that runs a script.
 func node(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	return siotest.Node(ctx, t, ".", []string{"socket.io", "socket.io-client", "engine.io-client"}, args...)
+	cmd, err := siotest.NodeJS(ctx, ".", []string{"socket.io", "socket.io-client", "engine.io-client"}, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cmd
 }
 
 // startOfficial starts the control, which ends when its standard input does, and returns its URLs by server.

@@ -28,7 +28,10 @@ func startClients(t *testing.T, base string) *clients {
 // startScript runs a script that takes calls.
 func startScript(t *testing.T, args ...string) *clients {
 	t.Helper()
-	cmd := siotest.Node(t.Context(), t, "../conformance", []string{"socket.io-client"}, args...)
+	cmd, err := siotest.NodeJS(t.Context(), "../conformance", []string{"socket.io-client"}, args...)
+	if err != nil {
+		siotest.Missing(t, err.Error())
+	}
 	var stderr bytes.Buffer // read when it has ended
 	cmd.Stderr = &stderr
 	stdin, stdout := siotest.Pipes(t, cmd)

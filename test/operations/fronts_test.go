@@ -3,6 +3,7 @@ package operations_test
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,21 +20,22 @@ type kind struct {
 	checks    bool // it asks /readyz
 	json      bool // its own errors are JSON
 	counts    bool // whoever opens a session goes to the node with the fewest connections of all
-	limits    bool // the sessions that an address opens
+	limits    int  // how many sessions an address may surely open at once; 0 if there is no limit
 	after     func(*front)
 	lingers   bool // who sends too much can read that it was too much
 }
 
 var kinds = []kind{
 	{name: "nginx", start: startNginx, after: nothingInFiles, asksAgain: true, json: true, lingers: true},
-	{name: "haproxy", start: startHAProxy, limits: true, asksAgain: true, checks: true, json: true},
+	// Its threads, one for each core, count first and look then: of two at the limit neither may get in.
+	{name: "haproxy", start: startHAProxy, limits: 1001 - runtime.NumCPU(), asksAgain: true, checks: true, json: true},
 	{name: "caddy", start: startCaddy, counts: true, checks: true, json: true, lingers: true},
 }
 
 // optional are run if the environment says where they are.
 var optional = []kind{
 	{name: "nginx_sticky", start: startNginxSticky, after: nothingInFiles, counts: true, asksAgain: true, json: true, lingers: true},
-	{name: "traefik", start: startTraefik, limits: true, checks: true, lingers: true},
+	{name: "traefik", start: startTraefik, limits: 1000, checks: true, lingers: true},
 	{name: "envoy", start: startEnvoy, asksAgain: true, checks: true, json: true, lingers: true},
 }
 

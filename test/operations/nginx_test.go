@@ -138,7 +138,7 @@ func TestNginxLimits(t *testing.T) {
 	l.start(1)
 	f := startNginx(l)
 
-	greedy := burst(f, true)
+	greedy := burst(f, true, 1000)
 	s := &day{t: t, l: l, f: f}
 	for range 30 { // another address
 		if _, r := s.handshake(); r.Status != http.StatusOK {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-0b620db0/patchbay/internal/load"
 	"github.com/seed-0b620db0/patchbay/internal/redistest"
+	"github.com/seed-0b620db0/patchbay/internal/siotest"
 )
 
 const (
@@ -110,17 +111,7 @@ func (s *storm) refugees() (back func() fleeing, dismiss func()) {
 	cmd := exec.CommandContext(s.t.Context(), self)
 	cmd.Env = append(os.Environ(), refugeeVariable+"="+strings.Join([]string{s.addr(1, s.public), s.addr(s.homes[0], s.public), s.addr(s.homes[1], s.public)}, ","))
 	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
+	stdin, stdout := siotest.Pipes(s.t, cmd)
 	lines := json.NewDecoder(stdout)
 	read := func() (f fleeing) {
 		s.t.Helper()
